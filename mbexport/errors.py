@@ -1,0 +1,61 @@
+"""The one exception tree.
+
+Every error that a user can cause or mend is an :class:`MbexportError`. Its message is one or two lines: what was
+expected, what came, and what mends it. ``exit_code`` is what the command line ends with.
+"""
+
+from __future__ import annotations
+
+
+class MbexportError(Exception):
+    """Base of all errors that mbexport raises on purpose."""
+
+    exit_code = 1
+
+
+class CheckFailedError(MbexportError):
+    """A check ran and its answer is no."""
+
+
+class ConversionError(MbexportError):
+    """A network could not be turned into a correct ONNX graph."""
+
+
+class InputError(MbexportError):
+    """Something that the caller gave is wrong; the call must change."""
+
+    exit_code = 2
+
+
+class SpecError(InputError):
+    """A model specification that no Keras MobileNet fits."""
+
+
+class WeightsError(InputError):
+    """A weights file that is missing, damaged, or of another network."""
+
+
+class ArtifactError(InputError):
+    """A folder that is not a whole, unaltered artifact."""
+
+
+class DocumentError(InputError):
+    """A JSON document that is malformed or of a schema version that this release does not know."""
+
+
+class OutputError(InputError):
+    """A place that cannot be written to."""
+
+
+class MissingError(MbexportError):
+    """Something that is needed is not on this machine."""
+
+    exit_code = 3
+
+
+class MissingPackageError(MissingError):
+    """A Python package is not installed, or is broken."""
+
+
+class MissingDeviceError(MissingError):
+    """A runtime or device is not available here."""

@@ -1,0 +1,114 @@
+"""What was measured and on what: nouns only. ``bench`` makes them, ``serde`` stores them, the command line shows them."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from mbexport.spec import ModelSpec
+
+SCHEMA_VERSION = 1
+
+Mode = Literal["parity", "production"]
+Verdict = Literal["ok", "noisy", "invalid"]
+
+
+class Hardware(msgspec.Struct, frozen=True, kw_only=True):
+    """What a latency depends on, and nothing personal: no host name, user, serial number or address."""
+
+    architecture: str
+    cpu: str
+    cpu_family: int | None = None
+    cpu_model: int | None = None
+    cpu_stepping: int | None = None
+    physical_cores: int
+    logical_cores: int
+    memory_bytes: int
+    instruction_sets: list[str] = []
+    accelerators: list[str] = []
+    virtual_machine: bool | None = None
+
+    @property
+    def slug(self) -> str:
+        """A folder name, such as ``amd-epyc-f25m17-2c``."""
+        generation = "" if self.cpu_family is None else f"-f{self.cpu_family}m{self.cpu_model}"
+        words = [f"{self.cpu}{generation}-{self.physical_cores}c", *sorted(set(self.accelerators))]
+        text = re.sub(r"\((?:r|tm)\)|\bcpu\b|@.*?ghz", " ", "-".join(words).lower())
+        return re.sub(r"[^a-z0-9]+", "-", text).strip("-")
+
+
+class Conditions(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of the machine at one moment. Shares are fractions of 1; None where the system does not tell."""
+
+    load_1min: float | None = None
+    steal_share: float | None = None
+    frequency_hz: float | None = None
+    governor: str | None = None
+    memory_available_bytes: int | None = None
+
+
+class Replicate(msgspec.Struct, frozen=True, kw_only=True):
+    """One fresh process: cold start apart from the warm samples. Times in seconds, samples in raw nanoseconds."""
+
+    samples_ns: list[int]
+    import_s: float
+    """Importing the engine's package."""
+    load_s: float
+    """Reading, optimising and compiling the model."""
+    first_inference_s: float
+    warmup_runs: int
+    warmup_settled: bool
+    throughput_per_s: float
+    """Pictures per second of wall clock over the measured runs, never 1 / latency."""
+    memory_loaded_bytes: int
+    """Resident set size's growth over the bare engine after loading."""
+    memory_inferred_bytes: int
+    """The same after the first inference."""
+    memory_peak_bytes: int
+    """Peak resident set size of the whole process."""
+    before: Conditions
+    after: Conditions
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """One row: an artifact on a target at a thread count and batch. Statistics are derived from the samples."""
+
+    runtime: str
+    mode: Mode
+    precision: str
+    """Effective precision, read back from the engine: f32, tf32, bf16, f16 or int8."""
+    threads: int
+    batch: int
+    placement: dict[str, int]
+    engine_options: dict[str, str]
+    versions: dict[str, str]
+    inputs_sha256: str
+    measured_on: str
+    """ISO date, UTC."""
+    replicates: list[Replicate]
+    verdict: Verdict
+    reasons: list[str]
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """Rows of one artifact with the same key replace each other."""
+        return self.runtime, self.mode, self.threads, self.batch
+
+    @property
+    def samples_ns(self) -> list[int]:
+        """All replicates' raw samples, pooled."""
+        return [sample for replicate in self.replicates for sample in replicate.samples_ns]
+
+
+class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """One artifact on one machine: ``profiles/<hardware-slug>/<artifact-slug>.json``."""
+
+    schema_version: int = SCHEMA_VERSION
+    artifact: str
+    """The artifact's slug."""
+    artifact_sha256: str
+    spec: ModelSpec
+    hardware: Hardware
+    measurements: list[Measurement]

@@ -1,0 +1,157 @@
+"""Runtimes: the protocol, the table of engines, and the target names ``engine:device``.
+
+To add an engine: write one file with a class that fits :class:`Runtime`, and add one line to ``ENGINES``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from mbexport.errors import InputError, MissingDeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Any, Self
+
+    from numpy.typing import NDArray
+
+    from mbexport.profile import Mode
+
+ENGINES = {
+    "ort": "mbexport.runtimes.ort:OrtRuntime",
+    "openvino": "mbexport.runtimes.openvino:OpenVinoRuntime",
+}
+
+
+@dataclass(frozen=True)
+class DeviceStatus:
+    """One target and whether it can be used here; where not, why, and the command or step that mends it."""
+
+    target: str
+    available: bool
+    detail: str
+    remedy: str | None = None
+    default: bool = True
+    """Whether it is used when no ``--runtime`` is named."""
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How to open a model.
+
+    ``parity`` pins float32; ``production`` keeps the engine's defaults. ``threads`` None leaves the engine's default.
+    ``batch`` is the batch that will be fed: engines that are slower with a dynamic one make it static.
+    """
+
+    mode: Mode = "parity"
+    threads: int | None = None
+    batch: int = 1
+
+
+@dataclass(frozen=True)
+class SessionFacts:
+    """What the engine says that it really does, read back after loading."""
+
+    precision: str
+    """Effective precision: f32, tf32, bf16, f16 or int8."""
+    placement: Mapping[str, int]
+    """Device -> number of nodes."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """The exact engine options, for the record."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Session(Protocol):
+    """A loaded model. Use as a context manager."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Outputs by tensor name, as arrays that later runs do not overwrite."""
+        ...
+
+    def bind(self, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
+        """A call without arguments that runs ``feeds`` once and returns when the outputs are ready on the host."""
+        ...
+
+    def facts(self) -> SessionFacts: ...
+
+
+class Runtime(Protocol):
+    """One engine."""
+
+    def devices(self) -> list[DeviceStatus]:
+        """Every target of this engine; never raises for something that is merely absent."""
+        ...
+
+    def open(self, model: Path, device: str, options: SessionOptions) -> Session:
+        """Load ``model`` on ``device``.
+
+        Raises:
+            MissingPackageError: the engine is not installed.
+            MissingDeviceError: the device is not here, or the engine fell back to another.
+        """
+        ...
+
+
+def load_engine(engine: str) -> Runtime:
+    """Import an engine's file, which imports nothing heavy until it is used."""
+    module, _, name = ENGINES[engine].partition(":")
+    runtime: Runtime = getattr(importlib.import_module(module), name)()
+    return runtime
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """``openvino:cpu`` -> (openvino, cpu).
+
+    Raises:
+        InputError: no such engine.
+    """
+    engine, colon, device = target.lower().partition(":")
+    if engine not in ENGINES or not colon or not device:
+        names = ("ort:cpu", "ort:cuda", "openvino:cpu", "openvino:gpu", "openvino:npu", "openvino:auto")
+        near = difflib.get_close_matches(target.lower(), names, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
+        raise InputError(f"unknown runtime {target!r}; {hint}")
+    return engine, device
+
+
+def all_devices() -> list[DeviceStatus]:
+    """Every known target of every engine."""
+    return [status for engine in ENGINES for status in load_engine(engine).devices()]
+
+
+def resolve_targets(named: list[str] | None) -> list[str]:
+    """The named targets, or all that are here.
+
+    Raises:
+        InputError: an unknown engine or device name.
+        MissingDeviceError: a named target is not here, or none is.
+    """
+    if not named:
+        here = [status.target for status in all_devices() if status.available and status.default]
+        if not here:
+            raise MissingDeviceError("no runtime is usable here; see: mbexport doctor")
+        return here
+    wanted = list(dict.fromkeys(":".join(split_target(target)) for target in named))
+    for engine in dict.fromkeys(split_target(target)[0] for target in wanted):
+        found = {status.target: status for status in load_engine(engine).devices()}
+        for target in (target for target in wanted if target.startswith(f"{engine}:")):
+            _require(target, found)
+    return wanted
+
+
+def _require(target: str, found: Mapping[str, DeviceStatus]) -> None:
+    status = found.get(target)
+    if status is None:
+        raise InputError(f"unknown runtime {target!r}; known: {', '.join(found)}")
+    if not status.available:
+        raise MissingDeviceError(f"{target} is not usable here: {status.detail}. {status.remedy or ''}".strip())

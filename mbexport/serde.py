@@ -1,0 +1,143 @@
+"""JSON in and out, schema versions, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from mbexport.errors import DocumentError, OutputError
+
+T = TypeVar("T")
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def json_bytes(value: object) -> bytes:
+    """``value`` as indented UTF-8 JSON with a final newline; not-finite floats become null."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def read_document(path: Path, kind: type[T], version: int, upgrades: Mapping[int, Upgrade] | None = None) -> T:
+    """Read a versioned JSON document, upgrading it from older schema versions.
+
+    Args:
+        path: the file.
+        kind: the msgspec type that describes schema ``version``.
+        version: the newest schema version that this release knows.
+        upgrades: from a version to the function that makes the next one.
+
+    Raises:
+        DocumentError: not JSON, of a newer schema, or not of this kind.
+    """
+    try:
+        document = msgspec.json.decode(path.read_bytes())
+    except msgspec.DecodeError as error:
+        raise DocumentError(f"{path} is not valid JSON ({error})") from error
+    except OSError as error:
+        raise DocumentError(f"{path} cannot be read: {error.strerror}") from error
+    found = document.get("schema_version") if isinstance(document, dict) else None
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise DocumentError(f"{path} has no schema_version; it was not written by mbexport")
+    if found > version:
+        raise DocumentError(
+            f"{path} has schema version {found}; this mbexport reads up to {version}. Install a newer mbexport"
+        )
+    for step in range(found, version):
+        document = (upgrades or {})[step](document)
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        raise DocumentError(f"{path} does not fit its schema: {error}") from error
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the system's refusals into an :class:`OutputError` that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another place or make room") from error
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: temporary file beside it, fsync, rename.
+
+    Raises:
+        OutputError: the place cannot be written to, or the disk is full.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        _fsync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside ``target`` that takes its place on success and vanishes on any error.
+
+    A folder that stood at ``target`` is moved aside, replaced and removed; a stop between the two renames brings it back.
+    """
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.new-"))
+    try:
+        yield fresh
+        with writing(target):
+            fresh.chmod(0o777 & ~_umask())
+            for file in fresh.iterdir():
+                _fsync(file)
+            _fsync_folder(fresh)
+            _swap_in(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _swap_in(fresh: Path, target: Path) -> None:
+    if not target.exists():
+        fresh.replace(target)
+    else:
+        old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old-"))
+        target.replace(old)
+        try:
+            fresh.replace(target)
+        except BaseException:
+            old.replace(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    _fsync_folder(target.parent)
+
+
+def _fsync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _fsync_folder(path: Path) -> None:
+    if os.name == "posix":  # Windows cannot open a folder
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,45 @@
+"""Every tolerance and limit, each with its unit and where it comes from."""
+
+from __future__ import annotations
+
+F32_MARGIN_DB = 12.0
+"""How far under the artifact's own float32 noise floor (Keras float32 against float64) a float32 runtime may stand.
+
+Another order of summation moves the noise of a float32 network by a few dB: on real weights ONNX Runtime and OpenVINO
+stand within 2 dB of Keras, on random ones within 6. The smallest real faults (one batch-norm epsilon, one kernel in
+half precision) cost 30 dB and more, so 12 dB, four times the amplitude, parts the two.
+"""
+
+PASS_MIN_SQNR_DB = 100.0
+"""A graph pass may move the outputs by float32 rounding and no more.
+
+Folding batch norm changes each product's rounding once: 115 to 125 dB on the networks of the grid. 100 dB leaves room
+for deeper networks and is still 20 dB above the effect of a wrong epsilon.
+"""
+
+PERCENTILE_CONFIDENCE = 0.99
+"""Confidence that the sample holds what a percentile speaks of (MLPerf loadgen's rule); see ``bench.statistics``."""
+
+BENCH_MIN_SAMPLES = 690
+"""Samples per row over all replicates: p99 needs 662."""
+BENCH_REPLICATES = 3
+"""Fresh processes per row, interleaved with the other rows'."""
+BENCH_MIN_TIME_S = 1.0
+"""Least measuring time per process, so that short stalls of the machine do not make up a whole sample."""
+BENCH_MAX_TIME_S = 30.0
+"""Most measuring time per process; a row that got fewer samples than it needs says so."""
+WARMUP_MIN_RUNS = 10
+WARMUP_WINDOW_RUNS = 10
+WARMUP_SETTLED_SHARE = 0.03
+"""Warm-up ends when two successive window medians differ by less than this share."""
+WARMUP_MAX_TIME_S = 5.0
+
+NOISY_BETWEEN_SHARE = 0.05
+"""Spread of the replicates' medians over the pooled median, above which a row is called noisy."""
+NOISY_STEAL_SHARE = 0.02
+"""Share of CPU time that the hypervisor took while measuring, above which a row is called noisy."""
+NOISY_LOAD_PER_CORE = 0.5
+"""Other processes' load per core before measuring, above which a row is called noisy."""
+
+ONNX_MAX_BYTES = 2**31 - 1
+"""A protobuf message holds less than 2 GiB; larger networks would need external data."""
