@@ -1,4 +1,4 @@
-"""The artifact folder: ``model.onnx``, ``manifest.json`` and ``reference.npz``, checked on reading, swapped in whole."""
+"""The artifact folder: ``model.onnx``, ``manifest.json``, ``reference.npz``; checked on reading, swapped in whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -159,7 +159,9 @@ def read_reference(artifact: Artifact) -> Reference:
                 group, _, name = key.partition("/")
                 groups[group][name] = arrays[key]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"{artifact.path / REFERENCE} cannot be read ({error}); build the artifact again") from error
+        raise ArtifactError(
+            f"{artifact.path / REFERENCE} cannot be read ({error}); build the artifact again"
+        ) from error
     outputs = {output.name for output in artifact.manifest.outputs}
     if set(groups["float32"]) != outputs or set(groups["float64"]) != outputs or not groups["input"]:
         raise ArtifactError(f"{artifact.path / REFERENCE} does not hold the outputs that the manifest names")
@@ -217,16 +219,22 @@ def _check_file(folder: Path, name: str, digest: str) -> None:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != digest:
         raise ArtifactError(
-            f"{file} is not the file that was built: its sha256 is {found[:12]}..., the manifest says {digest[:12]}...; "
-            "build the artifact again"
+            f"{file} is not the file that was built: its sha256 is {found[:12]}..., "
+            f"the manifest says {digest[:12]}...; build the artifact again"
         )
 
 
 def _npz(reference: Reference) -> bytes:
     import numpy as np
 
-    groups = {"input": reference.inputs, "float32": reference.keras_float32, "float64": reference.keras_float64}
-    arrays = {f"{group}/{name}": array for group, values in groups.items() for name, array in values.items()}
+    groups: dict[str, Mapping[str, NDArray[Any]]] = {
+        "input": reference.inputs,
+        "float32": reference.keras_float32,
+        "float64": reference.keras_float64,
+    }
+    arrays: dict[str, NDArray[Any]] = {
+        f"{group}/{name}": array for group, values in groups.items() for name, array in values.items()
+    }
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

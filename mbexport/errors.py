@@ -17,8 +17,16 @@ class CheckFailedError(MbexportError):
     """A check ran and its answer is no."""
 
 
+class MeasuringError(MbexportError):
+    """A measuring process died before it could answer."""
+
+
 class ConversionError(MbexportError):
     """A network could not be turned into a correct ONNX graph."""
+
+
+class EngineError(MbexportError):
+    """A runtime could not load or run a model that is whole."""
 
 
 class InputError(MbexportError):

@@ -1,4 +1,4 @@
-"""What was measured and on what: nouns only. ``bench`` makes them, ``serde`` stores them, the command line shows them."""
+"""What was measured and on what: nouns only. ``bench`` makes them and ``serde`` stores them."""
 
 from __future__ import annotations
 
@@ -39,11 +39,24 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True):
         return re.sub(r"[^a-z0-9]+", "-", text).strip("-")
 
 
+class ThreadPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How many threads an engine may have here. Engines do not see cgroup limits, so threads are always explicit."""
+
+    threads: int
+    """The default: one per physical core that this process may use, within its CPU quota."""
+    most: int
+    """More than this many would wait for each other."""
+    reasons: list[str]
+
+
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     """The state of the machine at one moment. Shares are fractions of 1; None where the system does not tell."""
 
     load_1min: float | None = None
     steal_share: float | None = None
+    """CPU time that the hypervisor gave to other machines since the read before."""
+    others_share: float | None = None
+    """All cores' time that other processes used since the read before."""
     frequency_hz: float | None = None
     governor: str | None = None
     memory_available_bytes: int | None = None
@@ -80,6 +93,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     """Effective precision, read back from the engine: f32, tf32, bf16, f16 or int8."""
     threads: int
+    thread_plan: ThreadPlan
     batch: int
     placement: dict[str, int]
     engine_options: dict[str, str]

@@ -62,7 +62,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another place or make room") from error
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; choose another place or make room"
+        ) from error
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -91,7 +93,8 @@ def write_atomic(path: Path, data: bytes) -> None:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside ``target`` that takes its place on success and vanishes on any error.
 
-    A folder that stood at ``target`` is moved aside, replaced and removed; a stop between the two renames brings it back.
+    A folder that stood at ``target`` is moved aside, replaced and removed; a stop between the two renames brings it
+    back.
     """
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ Layout = Literal["nhwc", "nchw"]
 MIN_SIDE_PX = 32
 """Keras refuses smaller pictures for every MobileNet: the network halves the picture five times."""
 MIN_ALPHA = 0.01
-"""Below 0.0125 every layer of every variant is at Keras's floor of 8 channels; a smaller alpha names no other network."""
+"""Below 0.0125 every layer is at Keras's floor of 8 channels, so a smaller alpha names no other network."""
 MIN_OPSET, MAX_OPSET = 13, 18
 """tf2onnx 1.17 writes nothing newer than 18; 13 is the oldest opset that its Keras 3 handlers support fully."""
 
@@ -114,5 +114,5 @@ def _check_alpha(alpha: float) -> None:
         raise SpecError(f"alpha must be a finite number above 0, not {alpha:g}; 1.0 is the published width")
     if alpha < MIN_ALPHA:
         raise SpecError(
-            f"alpha must be at least {MIN_ALPHA}, not {alpha:g}: below it every layer stays at Keras's floor of 8 channels"
+            f"alpha must be at least {MIN_ALPHA}, not {alpha:g}: below it every layer is at Keras's floor of 8 channels"
         )

@@ -10,12 +10,18 @@ stand within 2 dB of Keras, on random ones within 6. The smallest real faults (o
 half precision) cost 30 dB and more, so 12 dB, four times the amplitude, parts the two.
 """
 
-PASS_MIN_SQNR_DB = 100.0
-"""A graph pass may move the outputs by float32 rounding and no more.
+F32_ROUNDING_DB = 144.5
+"""A noise floor is never taken as lower than this: rounding exact answers to float32 may cost 20 log10(2^24) dB."""
 
-Folding batch norm changes each product's rounding once: 115 to 125 dB on the networks of the grid. 100 dB leaves room
-for deeper networks and is still 20 dB above the effect of a wrong epsilon.
+F32_LEAST_FLOOR_DB = 60.0
+"""Below this noise floor an artifact's reference proves nothing.
+
+Half precision has 13 bits fewer than float32, 78 dB: a network whose float32 stands at 60 dB could not tell the two
+apart. Real networks stand at 105 to 120 dB.
 """
+
+PROBABILITY_SUM_TOLERANCE = 1e-4
+"""How far from 1 a row of probabilities may sum. A float32 sum of 1000 classes errs by 1000 x 2^-24 = 6e-5 at most."""
 
 PERCENTILE_CONFIDENCE = 0.99
 """Confidence that the sample holds what a percentile speaks of (MLPerf loadgen's rule); see ``bench.statistics``."""

@@ -88,6 +88,9 @@ class Session(Protocol):
 class Runtime(Protocol):
     """One engine."""
 
+    package: str
+    """Import name of the engine's Python package, such as ``onnxruntime``."""
+
     def devices(self) -> list[DeviceStatus]:
         """Every target of this engine; never raises for something that is merely absent."""
         ...

@@ -1,0 +1,40 @@
+"""What the user sees when something goes wrong, and the exit code for it."""
+
+import sys
+import traceback
+
+import typer
+
+from mbexport.errors import MbexportError
+
+USAGE = 2
+INTERRUPTED = 130
+BUG = 1
+
+
+def report(error: BaseException, *, verbose: bool) -> int:
+    """Say in one or two lines on stderr what went wrong; with ``verbose`` show the traceback too. Gives the exit code."""
+    if verbose and not isinstance(error, KeyboardInterrupt | typer.Abort):
+        traceback.print_exception(error, file=sys.stderr)
+    lines, code = _explain(error, verbose=verbose)
+    sys.stderr.write("\n".join(lines) + "\n")
+    return code
+
+
+def _explain(error: BaseException, *, verbose: bool) -> tuple[list[str], int]:
+    if isinstance(error, MbexportError):
+        return [f"error: {error}"], error.exit_code
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return ["interrupted"], INTERRUPTED
+    if isinstance(error, typer.TyperException):
+        return _usage(error), error.exit_code
+    if isinstance(error, MemoryError):
+        return ["error: this machine has too little memory for that; choose a smaller --alpha, --resolution or --batch"], 1
+    hint = [] if verbose else ["this is a bug in mbexport; run again with -v for the traceback"]
+    return [f"error: {type(error).__name__}: {' '.join(str(error).split())}", *hint], BUG
+
+
+def _usage(error: typer.TyperException) -> list[str]:
+    context: typer.Context | None = getattr(error, "ctx", None)
+    message = " ".join(error.format_message().split())
+    return [f"error: {message}", *([f"see: {context.command_path} --help"] if context else [])]

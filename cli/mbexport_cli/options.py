@@ -1,0 +1,279 @@
+"""The options that several commands share, as groups, and the decorator that spreads groups into a command's own."""
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from mbexport.errors import InputError, MbexportError, SpecError
+from mbexport_cli import failures
+
+if TYPE_CHECKING:
+    from mbexport.spec import ExportOptions, ModelSpec
+
+_MODEL, _EXPORT, _RUN = "Model", "Export", "Runtimes"
+VARIANTS = ("v2", "large", "small")
+MAX_SEED = 2**32 - 1
+"""Keras and NumPy take seeds of 32 bits."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Let the engines' own messages and tracebacks through, on stderr.")
+]
+Artifact = Annotated[Path, typer.Argument(help="An artifact folder, as `mbexport build` makes it.", metavar="ARTIFACT")]
+Profiles = Annotated[Path, typer.Option(help="Folder of measured profiles, made when needed.", metavar="DIR")]
+
+
+@dataclass(frozen=True)
+class SpecOptions:
+    """Which network, in Keras's words, or by a published name. None means not given."""
+
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            help="MobileNetV2, V3 Large or V3 Small.",
+            metavar="v2|large|small",
+            rich_help_panel=_MODEL,
+            autocompletion=lambda: list(VARIANTS),
+        ),
+    ] = None
+    minimalistic: Annotated[
+        bool | None,
+        typer.Option("--minimalistic", help="V3 without squeeze-excite and hard-swish.", rich_help_panel=_MODEL),
+    ] = None
+    alpha: Annotated[
+        str | None, typer.Option(help="Width multiplier. (default: 1.0)", metavar="X", rich_help_panel=_MODEL)
+    ] = None
+    resolution: Annotated[
+        str | None,
+        typer.Option(
+            help="Pixels: 224, or 192x256 (height x width). (default: 224)", metavar="HxW", rich_help_panel=_MODEL
+        ),
+    ] = None
+    classes: Annotated[
+        int | None, typer.Option(help="Classes of the top. (default: 1000)", metavar="N", rich_help_panel=_MODEL)
+    ] = None
+    include_top: Annotated[
+        bool | None,
+        typer.Option(
+            "--include-top/--no-include-top", help="With or without the classifier.", rich_help_panel=_MODEL
+        ),
+    ] = None
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the features, without the top. (default: none)",
+            metavar="none|avg|max",
+            rich_help_panel=_MODEL,
+            autocompletion=lambda: ["none", "avg", "max"],
+        ),
+    ] = None
+    classifier_activation: Annotated[
+        str | None,
+        typer.Option(
+            help="Behind the classifier. (default: softmax)",
+            metavar="softmax|none",
+            rich_help_panel=_MODEL,
+            autocompletion=lambda: ["softmax", "none"],
+        ),
+    ] = None
+    dropout_rate: Annotated[
+        float | None,
+        typer.Option(help="V3, of training only. (default: Keras's 0.2)", metavar="X", rich_help_panel=_MODEL),
+    ] = None
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A published name instead of the options above; see `mbexport list`.",
+            metavar="NAME",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that the user gave, by field name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def spec(self) -> "ModelSpec":
+        """The network that the options describe.
+
+        Raises:
+            SpecError: nothing given, a name together with other options, or values that no Keras MobileNet accepts.
+        """
+        given = self.given
+        if self.model is not None:
+            return _named(self.model, [name for name in given if name != "model"])
+        if self.variant is None:
+            raise SpecError("which network? give --variant v2, large or small, or --model NAME (see: mbexport list)")
+        return _described(given)
+
+
+@dataclass(frozen=True)
+class WeightsOptions:
+    """Where the weights come from."""
+
+    weights: Annotated[
+        str, typer.Option(help="random, or a Keras weights file.", metavar="random|FILE", rich_help_panel=_MODEL)
+    ] = "random"
+    seed: Annotated[int, typer.Option(help="Seed of random weights.", metavar="N", rich_help_panel=_MODEL)] = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InputError(f"seed must lie between 0 and {MAX_SEED}, not {self.seed}")
+
+
+@dataclass(frozen=True)
+class ExportGroup:
+    """The form of the exported file."""
+
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="Layout of pictures and feature maps.",
+            metavar="nhwc|nchw",
+            rich_help_panel=_EXPORT,
+            autocompletion=lambda: ["nhwc", "nchw"],
+        ),
+    ] = "nhwc"
+    batch: Annotated[
+        str, typer.Option(help="Pictures per call.", metavar="N|dynamic", rich_help_panel=_EXPORT)
+    ] = "dynamic"
+    opset: Annotated[
+        int | None, typer.Option(help="ONNX opset. (default: 17)", metavar="N", rich_help_panel=_EXPORT)
+    ] = None
+    out: Annotated[
+        Path, typer.Option(help="Folder in which the artifact's folder is made.", metavar="DIR", rich_help_panel=_EXPORT)
+    ] = Path("artifacts")
+
+    def options(self) -> "ExportOptions":
+        """The same, checked.
+
+        Raises:
+            SpecError: a layout, batch or opset that cannot be exported.
+        """
+        from mbexport.spec import ExportOptions, Layout
+
+        opset = {} if self.opset is None else {"opset": self.opset}
+        return ExportOptions(layout=_choice("--layout", self.layout, Layout), batch=_batch(self.batch), **opset)
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """Where it runs."""
+
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Such as ort:cpu or openvino:cpu; repeatable. (default: all that are here)",
+            metavar="TARGET",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
+    threads: Annotated[
+        int | None,
+        typer.Option(help="For every engine alike. (default: this machine's cores)", metavar="N", rich_help_panel=_RUN),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads must be at least 1, not {self.threads}")
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a Typer command of a function whose parameters may be option groups.
+
+    A parameter annotated with one of the dataclasses above becomes that dataclass's options. An
+    :class:`MbexportError` becomes its one or two lines on stderr and its exit code.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+
+    @functools.wraps(function)
+    def run(**given: Any) -> None:
+        try:
+            for name, group in groups.items():
+                given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+            function(**given)
+        except MbexportError as error:
+            raise typer.Exit(failures.report(error, verbose=given["verbose"])) from error
+
+    parameters = _spread(function, hints)
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _spread(function: Callable[..., None], hints: dict[str, Any]) -> list[inspect.Parameter]:
+    parameters = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = hints[name]
+        if not is_dataclass(hint):
+            parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        annotations = get_type_hints(hint, include_extras=True)
+        for field in fields(hint):
+            assert field.default is not MISSING, f"option {field.name} needs a default"
+            parameters.append(
+                inspect.Parameter(
+                    field.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=field.default,
+                    annotation=annotations[field.name],
+                )
+            )
+    return parameters
+
+
+def _named(name: str, others: list[str]) -> "ModelSpec":
+    from mbexport.catalog import spec_by_name
+
+    if others:
+        flags = ", ".join(f"--{other.replace('_', '-')}" for other in others)
+        raise SpecError(f"--model names the whole network, so it cannot stand beside {flags}; drop one or the other")
+    return spec_by_name(name)
+
+
+def _described(given: dict[str, Any]) -> "ModelSpec":
+    from mbexport.spec import Activation, ModelSpec, Pooling, Variant, parse_resolution
+
+    choices = {"variant": Variant, "pooling": Pooling, "classifier_activation": Activation}
+    for name in choices.keys() & given.keys():
+        given[name] = _choice(f"--{name.replace('_', '-')}", given[name], choices[name])
+    if "alpha" in given:
+        given["alpha"] = _alpha(given["alpha"])
+    if "resolution" in given:
+        given["height"], given["width"] = parse_resolution(given.pop("resolution"))
+    return ModelSpec(**given)
+
+
+def _choice(option: str, text: str, kind: Any) -> Any:
+    known: tuple[str, ...] = get_args(kind)
+    if text in known:
+        return text
+    near = difflib.get_close_matches(text.lower(), known, 1, cutoff=0.4)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise SpecError(f"unknown {option} {text!r}; {hint}known: {', '.join(known)}")
+
+
+def _alpha(text: str) -> float:
+    try:
+        if "_" in text:  # Python reads 1_0 as ten
+            raise ValueError
+        return float(text)
+    except ValueError:
+        raise SpecError(f"alpha must be a number such as 0.75, not {text!r}") from None
+
+
+def _batch(text: str) -> int | None:
+    if text == "dynamic":
+        return None
+    if not text.removeprefix("-").isdecimal():
+        raise SpecError(f"batch must be 'dynamic' or a number such as 1, not {text!r}")
+    return int(text)

@@ -1,0 +1,76 @@
+"""The two loops of a measuring process. The clock is an argument, so that tests need not wait."""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from mbexport import thresholds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Call = Callable[[], object]
+    Clock = Callable[[], int]
+
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When the measured loop ends: both minima are met, or the maximum is."""
+
+    min_samples: int
+    min_time_s: float = thresholds.BENCH_MIN_TIME_S
+    max_time_s: float = thresholds.BENCH_MAX_TIME_S
+
+
+def warm_up(calls: Iterator[Call], clock: Clock = time.perf_counter_ns) -> tuple[int, bool]:
+    """Run until two successive window medians agree; how many runs that took, and whether they did agree.
+
+    The fewest runs are always made; the time limit ends a warm-up that does not settle.
+    """
+    window = thresholds.WARMUP_WINDOW_RUNS
+    durations: list[int] = []
+    start = now = clock()
+    while True:
+        next(calls)()
+        before, now = now, clock()
+        durations.append(now - before)
+        if len(durations) < thresholds.WARMUP_MIN_RUNS:
+            continue
+        if len(durations) % window == 0 and _settled(durations[-2 * window : -window], durations[-window:]):
+            return len(durations), True
+        if now - start >= thresholds.WARMUP_MAX_TIME_S * SECOND_NS:
+            return len(durations), False
+
+
+def time_calls(calls: Iterator[Call], limits: Limits, clock: Clock = time.perf_counter_ns) -> tuple[list[int], int]:
+    """Each call's nanoseconds, and those of the whole loop, without the garbage collector."""
+    samples: list[int] = []
+    least, most = limits.min_time_s * SECOND_NS, limits.max_time_s * SECOND_NS
+    gc.collect()
+    gc.disable()
+    try:
+        start = clock()
+        while True:
+            call = next(calls)
+            began = clock()
+            call()
+            ended = clock()
+            samples.append(ended - began)
+            elapsed = ended - start
+            if (elapsed >= least and len(samples) >= limits.min_samples) or elapsed >= most:
+                return samples, elapsed
+    finally:
+        gc.enable()
+
+
+def _settled(older: list[int], newer: list[int]) -> bool:
+    if not older:
+        return False
+    reference = median(older)
+    return abs(median(newer) - reference) <= thresholds.WARMUP_SETTLED_SHARE * reference

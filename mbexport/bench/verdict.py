@@ -1,0 +1,53 @@
+"""Whether a row can be trusted: ok, noisy or invalid, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mbexport import thresholds
+from mbexport.bench import statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mbexport.profile import Mode, Replicate, Verdict
+
+_NARROW = {"tf32", "bf16", "f16"}
+
+
+def judge(replicates: Sequence[Replicate], mode: Mode, precision: str) -> tuple[Verdict, list[str]]:
+    """Invalid: not what was asked for, or too few samples even for a median. Noisy: real, but disturbed."""
+    invalid = list(_invalid(replicates, mode, precision))
+    noisy = list(_noisy(replicates))
+    if invalid:
+        return "invalid", invalid + noisy
+    return ("noisy" if noisy else "ok"), noisy
+
+
+def _invalid(replicates: Sequence[Replicate], mode: Mode, precision: str) -> Iterator[str]:
+    count, least = sum(len(replicate.samples_ns) for replicate in replicates), statistics.min_samples(0.5)
+    if count < least:
+        yield f"{count} samples; a median needs {least}"
+    if mode == "parity" and precision in _NARROW:
+        yield f"parity means float32, but the engine ran {precision}"
+
+
+def _noisy(replicates: Sequence[Replicate]) -> Iterator[str]:
+    if len(replicates) < thresholds.BENCH_REPLICATES:
+        yield f"{len(replicates)} of {thresholds.BENCH_REPLICATES} processes; their spread is not known"
+    spread = statistics.between_share([replicate.samples_ns for replicate in replicates if replicate.samples_ns])
+    if spread is not None and spread > thresholds.NOISY_BETWEEN_SHARE:
+        yield f"the processes' medians spread over {spread:.1%} (limit {thresholds.NOISY_BETWEEN_SHARE:.0%})"
+    unsettled = sum(not replicate.warmup_settled for replicate in replicates)
+    if unsettled:
+        yield f"warm-up did not settle in {unsettled} of {len(replicates)} processes"
+    steal = _worst(replicate.after.steal_share for replicate in replicates)
+    if steal > thresholds.NOISY_STEAL_SHARE:
+        yield f"the hypervisor took {steal:.1%} of the CPU time (limit {thresholds.NOISY_STEAL_SHARE:.0%})"
+    others = _worst(replicate.after.others_share for replicate in replicates)
+    if others > thresholds.NOISY_OTHERS_SHARE:
+        yield f"other processes used {others:.0%} of the CPU time (limit {thresholds.NOISY_OTHERS_SHARE:.0%})"
+
+
+def _worst(shares: Iterator[float | None]) -> float:
+    return max((share for share in shares if share is not None), default=0.0)

@@ -1,0 +1,190 @@
+"""ModelSpec -> keras.Model in float32, and its float64 twin that gives the ground truth."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mbexport.artifact import InputContract, OutputContract, OutputKind, Reference, WeightsOrigin
+from mbexport.errors import MissingPackageError
+from mbexport.pictures import pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import keras
+    from numpy.typing import NDArray
+
+    from mbexport.spec import ExportOptions, ModelSpec
+
+CALIBRATION_PICTURES = 8
+REFERENCE_PICTURES = 4
+REFERENCE_SEED = 2**31
+"""Apart from every calibration seed in practice, so that references are not the pictures calibrated on."""
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """One network twice, with the same float32 values for weights."""
+
+    float32: keras.Model
+    float64: keras.Model
+    origin: WeightsOrigin
+
+
+def import_keras() -> Any:
+    """The keras module.
+
+    Raises:
+        MissingPackageError: TensorFlow or Keras is not installed, or Keras runs on another backend.
+    """
+    try:
+        import keras
+        import tensorflow as tf  # noqa: F401 - first, so that its absence is named
+    except ImportError as error:
+        raise MissingPackageError(f"building needs TensorFlow ({error}); pip install 'mbexport[build]'") from error
+    if keras.backend.backend() != "tensorflow":
+        raise MissingPackageError(
+            f"building needs Keras on the tensorflow backend, not {keras.backend.backend()}; unset KERAS_BACKEND"
+        )
+    return keras
+
+
+def build_model(spec: ModelSpec, weights: str = "random", seed: int = 0) -> BuiltModel:
+    """Build the network and give it its weights.
+
+    Args:
+        spec: the network.
+        weights: ``random``, or the path of a Keras weights file.
+        seed: of random weights.
+
+    Raises:
+        MissingPackageError: TensorFlow is not installed.
+        WeightsError: the weights file does not fit.
+    """
+    import_keras()
+    import tensorflow as tf
+
+    from mbexport.weights import keras_file, random
+
+    with tf.device("CPU:0"):
+        with _float64():
+            twin = _construct(spec)
+        _assert_float64(twin)
+        if weights == "random":
+            shown = pictures(CALIBRATION_PICTURES, spec.height, spec.width, seed)
+            random.initialise(twin, network_input(spec, shown).astype(np.float64), seed)
+            origin = WeightsOrigin(kind="random", seed=seed)
+        else:
+            origin = keras_file.load(twin, weights)
+        model = _construct(spec)
+        model.set_weights([array.astype(np.float32) for array in twin.get_weights()])
+    return BuiltModel(model, twin, origin)
+
+
+def reference_of(built: BuiltModel, spec: ModelSpec, names: list[str], input_name: str) -> Reference:
+    """Run both twins, in inference mode, on pictures made from a fixed seed. Channels-last."""
+    import tensorflow as tf
+
+    inputs = network_input(spec, pictures(REFERENCE_PICTURES, spec.height, spec.width, REFERENCE_SEED))
+    with tf.device("CPU:0"):
+        single = _outputs(built.float32, inputs)
+        double = _outputs(built.float64, inputs.astype(np.float64))
+    return Reference(
+        inputs={input_name: inputs},
+        keras_float32=dict(zip(names, single, strict=True)),
+        keras_float64=dict(zip(names, double, strict=True)),
+    )
+
+
+def network_input(spec: ModelSpec, shown: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Pictures as the network expects them: V3 rescales inside and takes 0..255, V2 takes -1..1."""
+    mean, scale = _mean_scale(spec)
+    return (shown.astype(np.float32) - np.float32(mean)) / np.float32(scale)
+
+
+def input_contract(spec: ModelSpec, export: ExportOptions, name: str) -> InputContract:
+    mean, scale = _mean_scale(spec)
+    picture = [spec.height, spec.width]
+    shorter = round(min(picture) / 0.875)
+    return InputContract(
+        name=name,
+        shape=[export.batch, *picture, 3] if export.layout == "nhwc" else [export.batch, 3, *picture],
+        layout=export.layout,
+        type="float32",
+        range=((0 - mean) / scale, (255 - mean) / scale),
+        mean=mean,
+        scale=scale,
+        resize=f"shorter side to {shorter}, bilinear",
+        crop=f"centre {spec.height}x{spec.width}",
+    )
+
+
+def output_kind(spec: ModelSpec) -> OutputKind:
+    if not spec.include_top:
+        return "features"
+    return "probabilities" if spec.classifier_activation == "softmax" else "logits"
+
+
+def output_contracts(spec: ModelSpec, reference: Reference, export: ExportOptions) -> list[OutputContract]:
+    return [
+        OutputContract(name=name, shape=[export.batch, *array.shape[1:]], kind=output_kind(spec))
+        for name, array in reference.keras_float64.items()
+    ]
+
+
+def _mean_scale(spec: ModelSpec) -> tuple[float, float]:
+    return (0.0, 1.0) if spec.is_v3 else (127.5, 127.5)
+
+
+def _construct(spec: ModelSpec) -> keras.Model:
+    import keras
+
+    constructors = {
+        "v2": keras.applications.MobileNetV2,
+        "large": keras.applications.MobileNetV3Large,
+        "small": keras.applications.MobileNetV3Small,
+    }
+    options: dict[str, Any] = {
+        "input_shape": (spec.height, spec.width, 3),
+        "alpha": spec.alpha,
+        "include_top": spec.include_top,
+        "weights": None,
+        "classes": spec.classes,
+        "pooling": None if spec.pooling == "none" else spec.pooling,
+        "classifier_activation": None if spec.classifier_activation == "none" else spec.classifier_activation,
+    }
+    if spec.is_v3:
+        options["minimalistic"] = spec.minimalistic
+        if spec.dropout_rate is not None:
+            options["dropout_rate"] = spec.dropout_rate
+    return constructors[spec.variant](**options)
+
+
+@contextlib.contextmanager
+def _float64() -> Iterator[None]:
+    """Build in float64. ``set_floatx`` alone leaves a policy that was already made at float32."""
+    import keras
+
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
+
+
+def _assert_float64(model: keras.Model) -> None:
+    wrong = [layer.name for layer in model.layers if layer.compute_dtype != "float64"]
+    if wrong:
+        raise AssertionError(f"not computing in float64: {', '.join(wrong)}")
+
+
+def _outputs(model: keras.Model, inputs: NDArray[Any]) -> list[NDArray[Any]]:
+    results = model(inputs, training=False)
+    return [np.asarray(result) for result in (results if isinstance(results, list | tuple) else [results])]

@@ -1,0 +1,102 @@
+"""Profile files: ``<folder>/<hardware-slug>/<artifact-slug>.json``, read, merged and written whole."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mbexport import serde
+from mbexport.errors import InputError
+from mbexport.profile import SCHEMA_VERSION, LatencyProfile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mbexport.profile import Hardware
+
+def profile_path(profiles: Path, hardware: Hardware, artifact_slug: str) -> Path:
+    """Where the profile of an artifact on a machine lies.
+
+    Raises:
+        InputError: the slug is no plain file name, so it would lead out of the folder.
+    """
+    if Path(artifact_slug).name != artifact_slug or artifact_slug in {"", ".."}:
+        raise InputError(f"an artifact's slug must be a plain name, not {artifact_slug!r}; build the artifact again")
+    return profiles / hardware.slug / f"{artifact_slug}.json"
+
+
+def shipped_profiles_dir() -> Path:
+    """The project's own profiles: ``mbexport/_profiles`` in an installed wheel, ``profiles/`` in a source tree."""
+    package = Path(__file__).parent
+    installed = package / "_profiles"
+    return installed if installed.is_dir() else package.parent / "profiles"
+
+
+def read_profile(path: Path) -> LatencyProfile:
+    """Read one profile.
+
+    Raises:
+        DocumentError: not a profile, damaged, or of a newer schema version.
+    """
+    return serde.read_document(path, LatencyProfile, SCHEMA_VERSION)
+
+
+def write_profile(path: Path, profile: LatencyProfile) -> None:
+    """Write one profile whole or not at all, its sample lists on one line each.
+
+    Raises:
+        OutputError: the place cannot be written to.
+    """
+    # A JSON string holds no raw newline, so only lists of bare numbers can match.
+    lists = re.compile(rb"\[\n[-\d\s,]+\]")
+    data = lists.sub(lambda match: b" ".join(match[0].split()), serde.json_bytes(profile))
+    serde.write_atomic(path, data)
+
+
+def list_profiles(folders: Iterable[Path]) -> dict[Path, LatencyProfile]:
+    """Every profile under the folders, by path; folders that are not there hold none, and none is read twice.
+
+    Raises:
+        DocumentError: one of them is damaged or of a newer schema version.
+    """
+    tops = {folder.resolve(): folder for folder in reversed(list(folders))}
+    return {path: read_profile(path) for top in reversed(tops.values()) for path in sorted(top.glob("*/*.json"))}
+
+
+def merge(stored: LatencyProfile | None, fresh: LatencyProfile) -> tuple[LatencyProfile, str | None]:
+    """``fresh`` put into ``stored``: rows with the same key are replaced, other rows stay.
+
+    Rows of another network or another machine cannot stand in one profile: then ``fresh`` replaces the whole, and
+    the second value says why.
+    """
+    if stored is None:
+        return fresh, None
+    if stored.artifact_sha256 != fresh.artifact_sha256:
+        old, new = stored.artifact_sha256[:12], fresh.artifact_sha256[:12]
+        return fresh, f"the stored profile was of another model.onnx (sha256 {old}..., now {new}...)"
+    if _fingerprint(stored.hardware) != _fingerprint(fresh.hardware):
+        return fresh, "the stored profile was of another machine with the same name"
+    rows = {row.key: row for row in (*stored.measurements, *fresh.measurements)}
+    return msgspec.structs.replace(fresh, measurements=[rows[key] for key in sorted(rows)]), None
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Try to write where ``folder`` is or will be, and leave nothing behind.
+
+    Raises:
+        OutputError: it cannot be written to.
+    """
+    with serde.writing(folder):
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        with tempfile.TemporaryFile(dir=there) as probe:
+            probe.write(bytes(4096))
+            probe.flush()
+
+
+def _fingerprint(hardware: Hardware) -> Mapping[str, object]:
+    # The kernel's share of memory moves by kilobytes from boot to boot.
+    return {**msgspec.structs.asdict(hardware), "memory_bytes": round(hardware.memory_bytes / 2**30)}
