@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from mbexport.errors import SpecError
-from mbexport.spec import MAX_ALPHA
-
 if TYPE_CHECKING:
     from mbexport.spec import ModelSpec
 
@@ -20,10 +17,7 @@ Kind = Literal["conv", "depthwise", "dense"]
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
-    """One layer with weights, and the batch norm behind it where there is one.
-
-    ``height`` and ``width`` are those of the output, for one picture, in elements.
-    """
+    """One layer with weights; ``height`` and ``width`` are those of its output, in elements."""
 
     name: str
     """Keras's name of the convolution or dense layer."""
@@ -34,8 +28,8 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     out_channels: int
     height: int
     width: int
-    bias: bool
     batch_norm: bool
+    """Whether batch norm follows; where none does, the layer has a bias."""
 
     @property
     def kernel_elements(self) -> int:
@@ -44,9 +38,14 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
         return self.kernel**2 * seen * self.out_channels
 
     @property
+    def batch_norm_parameters(self) -> int:
+        """Gamma, beta, moving mean and moving variance."""
+        return 4 * self.out_channels if self.batch_norm else 0
+
+    @property
     def parameters(self) -> int:
-        """As Keras counts them: kernel, bias, and batch norm's gamma, beta, moving mean and moving variance."""
-        return self.kernel_elements + self.out_channels * (self.bias + 4 * self.batch_norm)
+        """As Keras counts them: kernel, then batch norm's four vectors or the bias."""
+        return self.kernel_elements + (self.batch_norm_parameters or self.out_channels)
 
     @property
     def macs(self) -> int:
@@ -121,6 +120,16 @@ def parameters(spec: ModelSpec) -> int:
     return sum(layer.parameters for layer in layers(spec))
 
 
+def trainable_parameters(spec: ModelSpec) -> int:
+    """What timm counts: all but batch norm's moving mean and variance."""
+    return sum(layer.parameters - layer.batch_norm_parameters // 2 for layer in layers(spec))
+
+
+def parameters_without_batch_norm(spec: ModelSpec) -> int:
+    """What TF-slim's tables count: kernels, and the biases of the layers without batch norm."""
+    return sum(layer.parameters - layer.batch_norm_parameters for layer in layers(spec))
+
+
 def macs(spec: ModelSpec) -> int:
     """Multiply-accumulates of all convolutions and dense layers, squeeze-excite included, for one picture."""
     return sum(layer.macs for layer in layers(spec))
@@ -151,27 +160,23 @@ class _Walk:
         self.height, self.width, self.channels = height, width, 3
         self.layers: list[Layer] = []
 
-    def add(self, name: str, filters: int, *, kernel: int = 1, stride: int = 1, kind: Kind = "conv") -> None:
-        """A convolution with batch norm. "same" padding and Keras's ``correct_pad`` both give ceil(side / stride)."""
-        self.height, self.width = -(-self.height // stride), -(-self.width // stride)
-        self._append(name, kind, filters, (self.height, self.width), kernel=kernel, stride=stride, batch_norm=True)
-
-    def add_pooled(self, name: str, filters: int, *, kind: Kind = "conv") -> None:
-        """A layer with a bias that sees each channel's mean only; the map itself stays as it is."""
-        self._append(name, kind, filters, (1, 1), bias=True)
-
-    def _append(
+    def add(
         self,
         name: str,
-        kind: Kind,
         filters: int,
-        size: tuple[int, int],
         *,
         kernel: int = 1,
         stride: int = 1,
-        bias: bool = False,
-        batch_norm: bool = False,
+        kind: Kind = "conv",
+        pooled: bool = False,
     ) -> None:
+        """Append a layer with batch norm, or, where ``pooled``, one with a bias that sees each channel's mean only.
+
+        Keras's "same" padding and its ``correct_pad`` both give ceil(side / stride). A pooled layer leaves the map's
+        size as it is: squeeze-excite multiplies its answer into that map.
+        """
+        if not pooled:
+            self.height, self.width = -(-self.height // stride), -(-self.width // stride)
         self.layers.append(
             Layer(
                 name=name,
@@ -180,10 +185,9 @@ class _Walk:
                 stride=stride,
                 in_channels=self.channels,
                 out_channels=filters,
-                height=size[0],
-                width=size[1],
-                bias=bias,
-                batch_norm=batch_norm,
+                height=1 if pooled else self.height,
+                width=1 if pooled else self.width,
+                batch_norm=not pooled,
             )
         )
         self.channels = filters
@@ -199,7 +203,7 @@ def _walk_v2(walk: _Walk, spec: ModelSpec) -> None:
         walk.add(f"{prefix}project", _round_to_8(int(block.filters * spec.alpha)))
     walk.add("Conv_1", _last_filters(spec))
     if spec.include_top:
-        walk.add_pooled("predictions", spec.classes, kind="dense")
+        walk.add("predictions", spec.classes, kind="dense", pooled=True)
 
 
 def _walk_v3(walk: _Walk, spec: ModelSpec) -> None:
@@ -212,13 +216,13 @@ def _walk_v3(walk: _Walk, spec: ModelSpec) -> None:
         walk.add(f"{prefix}depthwise", walk.channels, kernel=kernel, stride=block.stride, kind="depthwise")
         if block.squeeze_excite and not spec.minimalistic:
             channels = walk.channels
-            walk.add_pooled(f"{prefix}squeeze_excite_conv", _round_to_8(channels * 0.25))
-            walk.add_pooled(f"{prefix}squeeze_excite_conv_1", channels)
+            walk.add(f"{prefix}squeeze_excite_conv", _round_to_8(channels * 0.25), pooled=True)
+            walk.add(f"{prefix}squeeze_excite_conv_1", channels, pooled=True)
         walk.add(f"{prefix}project", _round_to_8(block.filters * spec.alpha))
     walk.add("conv_1", _round_to_8(walk.channels * 6))
     if spec.include_top:
-        walk.add_pooled("conv_2", _last_filters(spec))
-        walk.add_pooled("logits", spec.classes)
+        walk.add("conv_2", _last_filters(spec), pooled=True)
+        walk.add("logits", spec.classes, pooled=True)
 
 
 def _last_filters(spec: ModelSpec) -> int:

@@ -29,7 +29,9 @@ def _explain(error: BaseException, *, verbose: bool) -> tuple[list[str], int]:
     if isinstance(error, typer.TyperException):
         return _usage(error), error.exit_code
     if isinstance(error, MemoryError):
-        return ["error: this machine has too little memory for that; choose a smaller --alpha, --resolution or --batch"], 1
+        return [
+            "error: this machine has too little memory for that; choose a smaller --alpha, --resolution or --batch"
+        ], 1
     hint = [] if verbose else ["this is a bug in mbexport; run again with -v for the traceback"]
     return [f"error: {type(error).__name__}: {' '.join(str(error).split())}", *hint], BUG
 

@@ -60,9 +60,7 @@ class SpecOptions:
     ] = None
     include_top: Annotated[
         bool | None,
-        typer.Option(
-            "--include-top/--no-include-top", help="With or without the classifier.", rich_help_panel=_MODEL
-        ),
+        typer.Option("--include-top/--no-include-top", help="With or without the classifier.", rich_help_panel=_MODEL),
     ] = None
     pooling: Annotated[
         str | None,
@@ -142,14 +140,15 @@ class ExportGroup:
             autocompletion=lambda: ["nhwc", "nchw"],
         ),
     ] = "nhwc"
-    batch: Annotated[
-        str, typer.Option(help="Pictures per call.", metavar="N|dynamic", rich_help_panel=_EXPORT)
-    ] = "dynamic"
+    batch: Annotated[str, typer.Option(help="Pictures per call.", metavar="N|dynamic", rich_help_panel=_EXPORT)] = (
+        "dynamic"
+    )
     opset: Annotated[
         int | None, typer.Option(help="ONNX opset. (default: 17)", metavar="N", rich_help_panel=_EXPORT)
     ] = None
     out: Annotated[
-        Path, typer.Option(help="Folder in which the artifact's folder is made.", metavar="DIR", rich_help_panel=_EXPORT)
+        Path,
+        typer.Option(help="Folder in which the artifact's folder is made.", metavar="DIR", rich_help_panel=_EXPORT),
     ] = Path("artifacts")
 
     def options(self) -> "ExportOptions":

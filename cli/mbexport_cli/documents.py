@@ -1,0 +1,70 @@
+"""Results as JSON documents. The keys are promised to scripts; paths are strings, times seconds."""
+
+from typing import TYPE_CHECKING, Any
+
+from mbexport import serde
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mbexport.bench import BenchReport
+    from mbexport.catalog import Info
+    from mbexport.pipeline import BuildResult
+    from mbexport.profile import LatencyProfile
+    from mbexport.validate import ValidationReport
+
+
+def text(document: Any) -> str:
+    """A document as JSON text, with a final newline."""
+    return serde.json_bytes(document).decode()
+
+
+def build(result: "BuildResult") -> dict[str, Any]:
+    artifact = result.artifact
+    return {
+        "artifact": str(artifact.path),
+        "model": str(artifact.path / "model.onnx"),
+        "sha256": artifact.sha256,
+        "spec": artifact.manifest.spec,
+        "weights": artifact.manifest.weights,
+        "graph": artifact.manifest.graph,
+        "timings_s": result.timings_s,
+    }
+
+
+def bench(report: "BenchReport") -> dict[str, Any]:
+    return {"profile": str(report.profile), "rows": report.rows}
+
+
+def run(built: "BuildResult", validation: "ValidationReport", benched: "BenchReport") -> dict[str, Any]:
+    return {"build": build(built), "validate": validation, "bench": bench(benched)}
+
+
+def info(about: "Info") -> dict[str, Any]:
+    return {
+        "spec": about.spec,
+        "parameters": about.parameters,
+        "macs": about.macs,
+        "published": about.published,
+        "disagreements": about.disagreements,
+    }
+
+
+def profiles(found: "Mapping[Path, LatencyProfile]", shipped: "Path") -> dict[str, Any]:
+    """Profiles without their raw samples, which lie in the files."""
+    from mbexport.bench import rows_of
+
+    return {
+        "profiles": [
+            {
+                "path": str(path),
+                "shipped": path.is_relative_to(shipped),
+                "hardware": profile.hardware.slug,
+                "artifact": profile.artifact,
+                "artifact_sha256": profile.artifact_sha256,
+                "rows": rows_of(profile),
+            }
+            for path, profile in found.items()
+        ]
+    }

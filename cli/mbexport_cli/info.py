@@ -1,0 +1,23 @@
+"""``mbexport info``."""
+
+from mbexport_cli.options import Json, SpecOptions, Verbose
+
+EPILOG = "Example: mbexport info --variant small --alpha 0.75"
+
+
+def main(model: SpecOptions, json: Json = False, verbose: Verbose = False) -> None:
+    """Show a network's parameters and multiply-accumulates; without options, the six V3 checkpoints beside what is
+    published, and which published figure does not hold.
+    """
+    from mbexport_cli import documents, render
+    from mbexport_cli.screen import screen
+
+    with screen(verbose=verbose) as own:
+        from mbexport.catalog import PUBLISHED, describe
+
+        if model.given:
+            about = describe(model.spec())
+            own.result(documents.info(about), render.info(about), json=json)
+            return
+        checkpoints = [describe(entry.spec) for entry in PUBLISHED if entry.spec.is_v3]
+        own.result([documents.info(about) for about in checkpoints], render.checkpoints(checkpoints), json=json)

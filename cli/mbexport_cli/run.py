@@ -1,0 +1,42 @@
+"""``mbexport run``: build, validate and bench in one go."""
+
+from pathlib import Path
+
+import typer
+
+from mbexport_cli.options import ExportGroup, Json, Profiles, RuntimeOptions, SpecOptions, Verbose, WeightsOptions
+
+EPILOG = "Example: mbexport run --variant large --alpha 0.75"
+
+
+def main(
+    model: SpecOptions,
+    origin: WeightsOptions,
+    form: ExportGroup,
+    where: RuntimeOptions,
+    profiles: Profiles = Path("profiles"),
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Build a network, prove it correct on each runtime, measure it, and write this machine's profile of it.
+
+    It measures even where a runtime failed the check, and exits 1 then.
+    """
+    spec, export = model.spec(), form.options()
+    from mbexport_cli import documents, render
+    from mbexport_cli.screen import screen
+
+    with screen(verbose=verbose) as own:
+        from mbexport import bench, pipeline, validate
+        from mbexport.runtimes import resolve_targets
+
+        targets = resolve_targets(where.runtime)  # before the build, so that a wrong name costs no time
+        with own.progress() as progress:
+            built = pipeline.build(
+                spec, export=export, weights=origin.weights, seed=origin.seed, out=form.out, progress=progress
+            )
+            checked = validate.validate(built.artifact, targets, threads=where.threads, progress=progress)
+            measured = bench.bench(built.artifact, targets, threads=where.threads, profiles=profiles, progress=progress)
+        own.result(documents.run(built, checked, measured), render.run(built, checked, measured), json=json)
+    if not checked.passed:
+        raise typer.Exit(1)

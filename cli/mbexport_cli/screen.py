@@ -1,0 +1,58 @@
+"""Where a command's words go: one result on stdout, live progress on stderr where that is a terminal."""
+
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mbexport_cli import streams
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+class Progress(Protocol):
+    """Told what is being done, and how much of it is done as a share of 1 where that is known."""
+
+    def __call__(self, message: str, share: float | None = None, /) -> None: ...
+
+
+class Screen:
+    """Holds the streams as they were before the engines could get at them."""
+
+    def __init__(self, *, verbose: bool) -> None:
+        self._stdout, self._stderr = sys.stdout, sys.stderr
+        self._verbose = verbose
+
+    def result(self, document: Any, rendered: "Iterable[RenderableType]", *, json: bool) -> None:
+        """Print the document, or the tables, which are not computed otherwise."""
+        if json:
+            from mbexport_cli import documents
+
+            self._stdout.write(documents.text(document))
+        else:
+            from mbexport_cli import render
+
+            render.write(rendered, self._stdout)
+        self._stdout.flush()
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """A live line on a terminal; plain lines with ``-v``, which would tear a live one; nothing in a pipe."""
+        if self._verbose:
+            yield lambda message, _share=None, /: print(message, file=self._stderr)  # noqa: T201
+        elif not self._stderr.isatty():
+            yield lambda _message, _share=None, /: None
+        else:
+            from mbexport_cli import render
+
+            with render.live(self._stderr) as report:
+                yield report
+
+
+@contextlib.contextmanager
+def screen(*, verbose: bool) -> Iterator[Screen]:
+    """A screen, with the engines silenced (or with ``verbose`` sent to stderr) as long as it is open."""
+    own = Screen(verbose=verbose)
+    with streams.engines(verbose=verbose):
+        yield own

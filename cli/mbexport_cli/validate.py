@@ -1,0 +1,26 @@
+"""``mbexport validate``."""
+
+import typer
+
+from mbexport_cli.options import Artifact, Json, RuntimeOptions, Verbose
+
+EPILOG = "Example: mbexport validate artifacts/mobilenet_v3_small_1.0_224"
+
+
+def main(artifact: Artifact, where: RuntimeOptions, json: Json = False, verbose: Verbose = False) -> None:
+    """Run an artifact on every runtime with float32 pinned and compare with Keras's stored answers; exit 1 on a fail."""
+    from mbexport_cli import render
+    from mbexport_cli.screen import screen
+
+    with screen(verbose=verbose) as own:
+        from mbexport import validate
+        from mbexport.artifact import read_artifact
+        from mbexport.runtimes import resolve_targets
+
+        opened = read_artifact(artifact)
+        targets = resolve_targets(where.runtime)
+        with own.progress() as progress:
+            report = validate.validate(opened, targets, threads=where.threads, progress=progress)
+        own.result(report, render.validated(opened, report), json=json)
+    if not report.passed:
+        raise typer.Exit(1)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx import helper
+
+from mbexport.errors import EngineError
+from mbexport.graph import simplify
+from mbexport.graph.guard import run_model
+from mbexport.graph.name_nodes import NameNodes
+from tests.graphs import model, noise
+
+FEEDS = {"x": noise([2, 4])}
+LIMIT_DB = 100.0
+
+
+class ScaleBias(ir.passes.InPlacePass):
+    """A wrong pass: one constant off by a thousandth."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        value = model.graph.initializers["bias"]
+        value.const_value = ir.tensor(value.const_value.numpy() * np.float32(1.001), name="bias")  # type: ignore[union-attr]
+        return ir.passes.PassResult(model, modified=True)
+
+
+class Crash(ir.passes.InPlacePass):
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        raise ValueError("does not apply")
+
+
+class Unloadable(ir.passes.InPlacePass):
+    """A wrong pass whose graph no runtime accepts."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        next(iter(model.graph)).op_type = "NoSuchOperator"
+        return ir.passes.PassResult(model, modified=True)
+
+
+def small() -> Any:
+    nodes = [helper.make_node("Add", ["x", "bias"], ["a"], name="dense/add__7"), helper.make_node("Relu", ["a"], ["y"])]
+    return ir.to_proto(model(nodes, [2, 4], {"y": [2, 4]}, {"bias": noise([4], 1)}))
+
+
+def simplified(graph_pass: ir.passes.InPlacePass) -> Any:
+    return simplify(small(), FEEDS, limit_db=LIMIT_DB, passes=[graph_pass])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"), [(ScaleBias(), "SQNR"), (Crash(), "does not apply"), (Unloadable(), "NoSuchOperator")]
+)
+def test_wrong_pass_is_rolled_back_and_named(wrong: ir.passes.InPlacePass, reason: str) -> None:
+    graph, report = simplified(wrong)
+    (entry,) = report.passes
+    assert entry.name == type(wrong).__name__
+    assert entry.modified is False
+    assert reason in (entry.skipped or "")
+    before = run_model(ir.from_proto(small()), FEEDS)
+    np.testing.assert_array_equal(run_model(graph, FEEDS)["y"], before["y"])
+
+
+def test_rounding_passes_and_is_reported() -> None:
+    class Nudge(ScaleBias):
+        def call(self, model: ir.Model) -> ir.passes.PassResult:
+            value = model.graph.initializers["bias"]
+            value.const_value = ir.tensor(np.nextafter(value.const_value.numpy(), np.float32(9)), name="bias")  # type: ignore[union-attr]
+            return ir.passes.PassResult(model, modified=True)
+
+    _, report = simplified(Nudge())
+    assert report.passes[0].modified
+    assert report.passes[0].skipped is None
+    assert 120 < (report.passes[0].sqnr_db or 0) < 180
+
+
+def test_logits_are_compared_behind_a_softmax() -> None:
+    """A fault in a class of probability 1e-9 is invisible in the probabilities and plain in the logits."""
+    nodes = [helper.make_node("Add", ["x", "bias"], ["a"]), helper.make_node("Softmax", ["a"], ["y"])]
+    proto = ir.to_proto(model(nodes, [1, 3], {"y": [1, 3]}, {"bias": np.float32([20, 0, -20])}))
+
+    class ShiftLast(ir.passes.InPlacePass):
+        def call(self, model: ir.Model) -> ir.passes.PassResult:
+            model.graph.initializers["bias"].const_value = ir.tensor(np.float32([20, 0, -20.01]), name="bias")
+            return ir.passes.PassResult(model, modified=True)
+
+    _, report = simplify(proto, {"x": np.zeros((1, 3), np.float32)}, limit_db=LIMIT_DB, passes=[ShiftLast()])
+    assert report.passes[0].skipped is not None
+
+
+def test_refused_graph_is_an_engine_error() -> None:
+    proto = small()
+    proto.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(EngineError, match="NoSuchOperator"):
+        run_model(ir.from_proto(proto), FEEDS)
+
+
+def test_names_come_from_layers_and_not_from_the_converter() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w__12"], ["q__9"], name="block/conv__9"),
+        helper.make_node("Relu", ["q__9"], ["y"], name="block_relu/Relu__3"),
+    ]
+    graph = model(nodes, [1, 2, 4, 4], {"y": [1, 3, 4, 4]}, {"w__12": noise([3, 2, 1, 1])})
+    NameNodes()(graph)
+    assert [node.name for node in graph.graph] == ["block/Conv", "block_relu/Relu"]
+    assert list(graph.graph.initializers) == ["block/kernel"]
+    assert [value.name for value in graph.graph.outputs] == ["y"]
+
+
+def test_order_does_not_depend_on_the_converters_order() -> None:
+    def ordered(first: str, second: str) -> list[str | None]:
+        branches = {name: helper.make_node(name, ["x"], [name.lower()], name=f"{name}/op") for name in ("Relu", "Neg")}
+        nodes = [branches[first], branches[second], helper.make_node("Add", ["relu", "neg"], ["y"], name="sum/op")]
+        graph = model(nodes, [2, 4], {"y": [2, 4]})
+        NameNodes()(graph)
+        return [node.name for node in graph.graph]
+
+    assert ordered("Relu", "Neg") == ordered("Neg", "Relu")
