@@ -44,8 +44,8 @@ NOISY_BETWEEN_SHARE = 0.05
 """Spread of the replicates' medians over the pooled median, above which a row is called noisy."""
 NOISY_STEAL_SHARE = 0.02
 """Share of CPU time that the hypervisor took while measuring, above which a row is called noisy."""
-NOISY_LOAD_PER_CORE = 0.5
-"""Other processes' load per core before measuring, above which a row is called noisy."""
+NOISY_OTHERS_SHARE = 0.1
+"""Share of all cores' time that other processes used while measuring, above which a row is called noisy."""
 
 ONNX_MAX_BYTES = 2**31 - 1
 """A protobuf message holds less than 2 GiB; larger networks would need external data."""

@@ -4,11 +4,12 @@ from typing import Annotated
 
 import typer
 
-from mbexport_cli import bench, build, doctor, info, list, profile, run, validate
+from mbexport_cli import bench, build, doctor, info, profile, run, validate
+from mbexport_cli import list as list_
 from mbexport_cli.options import command
 
 app = typer.Typer(
-    help="Build any Keras MobileNet, export it to a clean ONNX graph, prove it correct on each runtime, and measure it.",
+    help="Build any Keras MobileNet, export it to a clean ONNX graph, prove it correct on each runtime, and time it.",
     epilog="Example: mbexport run --variant large --alpha 0.75",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -26,7 +27,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[  # noqa: ARG001 - its callback reads it
+    version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
@@ -38,7 +39,7 @@ for module, name in (
     (build, "build"),
     (validate, "validate"),
     (bench, "bench"),
-    (list, "list"),
+    (list_, "list"),
     (info, "info"),
     (doctor, "doctor"),
 ):

@@ -17,6 +17,7 @@ def main(
         int | None, typer.Option(help="Pictures per call. (default: the artifact's own, else 1)", metavar="N")
     ] = None,
     profiles: Profiles = Path("profiles"),
+    *,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:

@@ -6,7 +6,7 @@ EPILOG = "Example: mbexport build --variant small --out artifacts"
 
 
 def main(
-    model: SpecOptions, origin: WeightsOptions, form: ExportGroup, json: Json = False, verbose: Verbose = False
+    model: SpecOptions, origin: WeightsOptions, form: ExportGroup, *, json: Json = False, verbose: Verbose = False
 ) -> None:
     """Build a network and export it: a folder with model.onnx, its manifest, and Keras's answers for reference.
 

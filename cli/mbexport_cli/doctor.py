@@ -5,7 +5,7 @@ from mbexport_cli.options import Json, Verbose
 EPILOG = "Example: mbexport doctor"
 
 
-def main(json: Json = False, verbose: Verbose = False) -> None:
+def main(*, json: Json = False, verbose: Verbose = False) -> None:
     """Say which engines, devices and extras are here, what is broken, and the command that mends it; change nothing."""
     from mbexport_cli import render
     from mbexport_cli.screen import screen

@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from mbexport.bench import BenchReport
     from mbexport.catalog import Info
+
+    from mbexport.bench import BenchReport
     from mbexport.pipeline import BuildResult
     from mbexport.profile import LatencyProfile
     from mbexport.validate import ValidationReport

@@ -13,11 +13,11 @@ BUG = 1
 
 
 def report(error: BaseException, *, verbose: bool) -> int:
-    """Say in one or two lines on stderr what went wrong; with ``verbose`` show the traceback too. Gives the exit code."""
+    """Say in one or two lines on stderr what went wrong, after the traceback with ``verbose``; the exit code for it."""
     if verbose and not isinstance(error, KeyboardInterrupt | typer.Abort):
         traceback.print_exception(error, file=sys.stderr)
     lines, code = _explain(error, verbose=verbose)
-    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.writelines(f"{line}\n" for line in lines)
     return code
 
 
@@ -29,9 +29,7 @@ def _explain(error: BaseException, *, verbose: bool) -> tuple[list[str], int]:
     if isinstance(error, typer.TyperException):
         return _usage(error), error.exit_code
     if isinstance(error, MemoryError):
-        return [
-            "error: this machine has too little memory for that; choose a smaller --alpha, --resolution or --batch"
-        ], 1
+        return ["error: too little memory for that here; choose a smaller --alpha, --resolution or --batch"], USAGE
     hint = [] if verbose else ["this is a bug in mbexport; run again with -v for the traceback"]
     return [f"error: {type(error).__name__}: {' '.join(str(error).split())}", *hint], BUG
 
@@ -39,4 +37,6 @@ def _explain(error: BaseException, *, verbose: bool) -> tuple[list[str], int]:
 def _usage(error: typer.TyperException) -> list[str]:
     context: typer.Context | None = getattr(error, "ctx", None)
     message = " ".join(error.format_message().split())
+    if not message:  # a bare `mbexport` has printed its help
+        return []
     return [f"error: {message}", *([f"see: {context.command_path} --help"] if context else [])]

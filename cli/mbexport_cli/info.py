@@ -5,7 +5,7 @@ from mbexport_cli.options import Json, SpecOptions, Verbose
 EPILOG = "Example: mbexport info --variant small --alpha 0.75"
 
 
-def main(model: SpecOptions, json: Json = False, verbose: Verbose = False) -> None:
+def main(model: SpecOptions, *, json: Json = False, verbose: Verbose = False) -> None:
     """Show a network's parameters and multiply-accumulates; without options, the six V3 checkpoints beside what is
     published, and which published figure does not hold.
     """

@@ -5,7 +5,7 @@ from mbexport_cli.options import Json, Verbose
 EPILOG = "Example: mbexport list"
 
 
-def main(json: Json = False, verbose: Verbose = False) -> None:
+def main(*, json: Json = False, verbose: Verbose = False) -> None:
     """List the published networks, by the names that --model takes."""
     from mbexport_cli import documents, render
     from mbexport_cli.screen import screen

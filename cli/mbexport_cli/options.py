@@ -16,7 +16,7 @@ from mbexport_cli import failures
 if TYPE_CHECKING:
     from mbexport.spec import ExportOptions, ModelSpec
 
-_MODEL, _EXPORT, _RUN = "Model", "Export", "Runtimes"
+_MODEL, _TOP, _EXPORT, _RUN = "Model", "Top and features", "Export", "Runtimes"
 VARIANTS = ("v2", "large", "small")
 MAX_SEED = 2**32 - 1
 """Keras and NumPy take seeds of 32 bits."""
@@ -56,7 +56,7 @@ class SpecOptions:
         ),
     ] = None
     classes: Annotated[
-        int | None, typer.Option(help="Classes of the top. (default: 1000)", metavar="N", rich_help_panel=_MODEL)
+        int | None, typer.Option(help="Classes of the top. (default: 1000)", metavar="N", rich_help_panel=_TOP)
     ] = None
     include_top: Annotated[
         bool | None,
@@ -67,7 +67,7 @@ class SpecOptions:
         typer.Option(
             help="Of the features, without the top. (default: none)",
             metavar="none|avg|max",
-            rich_help_panel=_MODEL,
+            rich_help_panel=_TOP,
             autocompletion=lambda: ["none", "avg", "max"],
         ),
     ] = None
@@ -76,13 +76,13 @@ class SpecOptions:
         typer.Option(
             help="Behind the classifier. (default: softmax)",
             metavar="softmax|none",
-            rich_help_panel=_MODEL,
+            rich_help_panel=_TOP,
             autocompletion=lambda: ["softmax", "none"],
         ),
     ] = None
     dropout_rate: Annotated[
         float | None,
-        typer.Option(help="V3, of training only. (default: Keras's 0.2)", metavar="X", rich_help_panel=_MODEL),
+        typer.Option(help="V3, of training only. (default: Keras's 0.2)", metavar="X", rich_help_panel=_TOP),
     ] = None
     model: Annotated[
         str | None,
@@ -192,13 +192,13 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     :class:`MbexportError` becomes its one or two lines on stderr and its exit code.
     """
     hints = get_type_hints(function, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    groups: dict[str, Callable[..., Any]] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
 
     @functools.wraps(function)
     def run(**given: Any) -> None:
         try:
             for name, group in groups.items():
-                given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+                given[name] = group(**{field.name: given.pop(field.name) for field in fields(hints[name])})
             function(**given)
         except MbexportError as error:
             raise typer.Exit(failures.report(error, verbose=given["verbose"])) from error
@@ -263,9 +263,7 @@ def _choice(option: str, text: str, kind: Any) -> Any:
 
 def _alpha(text: str) -> float:
     try:
-        if "_" in text:  # Python reads 1_0 as ten
-            raise ValueError
-        return float(text)
+        return float(text.replace("_", "?"))  # Python would read 1_0 as ten
     except ValueError:
         raise SpecError(f"alpha must be a number such as 0.75, not {text!r}") from None
 

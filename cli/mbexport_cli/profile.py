@@ -13,9 +13,10 @@ EPILOG = "Example: mbexport profile show mobilenet_v3_small_1.0_224"
 def show(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Artifacts or machines, or a part of their names. (default: all)", metavar="[NAME]..."),
+        typer.Argument(help="Artifacts or machines, or a part of their names. (default: all)", metavar="NAME"),
     ] = None,
     profiles: Profiles = Path("profiles"),
+    *,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:

@@ -15,6 +15,7 @@ def main(
     form: ExportGroup,
     where: RuntimeOptions,
     profiles: Profiles = Path("profiles"),
+    *,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:

@@ -40,7 +40,7 @@ class Screen:
     def progress(self) -> Iterator[Progress]:
         """A live line on a terminal; plain lines with ``-v``, which would tear a live one; nothing in a pipe."""
         if self._verbose:
-            yield lambda message, _share=None, /: print(message, file=self._stderr)  # noqa: T201
+            yield lambda message, _share=None, /: print(message, file=self._stderr)
         elif not self._stderr.isatty():
             yield lambda _message, _share=None, /: None
         else:

@@ -1,4 +1,4 @@
-"""Who may write where: results on stdout, messages on stderr, and the engines' chatter nowhere unless ``-v`` asks for it.
+"""Who may write where: results on stdout, messages on stderr, the engines' chatter nowhere unless ``-v`` asks for it.
 
 TensorFlow, OpenVINO and ONNX Runtime print from C++ and from Python. :func:`take_over` handles the first kind once per
 process; :func:`engines` handles the second kind around a command's body.
@@ -27,9 +27,7 @@ def take_over(*, verbose: bool) -> None:
         if stream is None:  # closed by the caller, as in `mbexport list >&-`
             continue
         stream.flush()
-        own[name] = open(  # noqa: SIM115 - lives as long as the process
-            os.dup(descriptor), "w", encoding=stream.encoding, errors=stream.errors, buffering=1
-        )
+        own[name] = os.fdopen(os.dup(descriptor), "w", encoding=stream.encoding, errors=stream.errors, buffering=1)
         setattr(sys, name, own[name])
         setattr(sys, f"__{name}__", own[name])  # rich measures the terminal with these
     if "stderr" in own:

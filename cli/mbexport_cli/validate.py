@@ -7,8 +7,8 @@ from mbexport_cli.options import Artifact, Json, RuntimeOptions, Verbose
 EPILOG = "Example: mbexport validate artifacts/mobilenet_v3_small_1.0_224"
 
 
-def main(artifact: Artifact, where: RuntimeOptions, json: Json = False, verbose: Verbose = False) -> None:
-    """Run an artifact on every runtime with float32 pinned and compare with Keras's stored answers; exit 1 on a fail."""
+def main(artifact: Artifact, where: RuntimeOptions, *, json: Json = False, verbose: Verbose = False) -> None:
+    """Run an artifact on each runtime, float32 pinned, and compare with Keras's stored answers; exit 1 where it fails."""
     from mbexport_cli import render
     from mbexport_cli.screen import screen
 

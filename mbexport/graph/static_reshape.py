@@ -39,7 +39,7 @@ class StaticReshape(ir.passes.InPlacePass):
 def infer_shapes(model: ir.Model) -> None:
     """Set the shapes and types that ONNX can infer on the model's values."""
     inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True)
-    known = {value.name: value for value in inferred.graph.value_info}
+    known = {value.name: value for value in (*inferred.graph.value_info, *inferred.graph.output)}
     for node in model.graph:
         for output in node.outputs:
             info = known.get(output.name)

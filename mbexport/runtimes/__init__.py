@@ -91,6 +91,14 @@ class Runtime(Protocol):
     package: str
     """Import name of the engine's Python package, such as ``onnxruntime``."""
 
+    def import_package(self) -> object:
+        """Import the engine's package, as ``open`` does, so that its time can be told apart from loading a model.
+
+        Raises:
+            MissingPackageError: the engine is not installed, or is broken.
+        """
+        ...
+
     def devices(self) -> list[DeviceStatus]:
         """Every target of this engine; never raises for something that is merely absent."""
         ...

@@ -32,6 +32,9 @@ class OpenVinoRuntime:
 
     package = "openvino"
 
+    def import_package(self) -> ModuleType:
+        return import_openvino()
+
     def devices(self) -> list[DeviceStatus]:
         try:
             ov = import_openvino()

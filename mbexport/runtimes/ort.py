@@ -38,6 +38,9 @@ class OrtRuntime:
 
     package = "onnxruntime"
 
+    def import_package(self) -> ModuleType:
+        return import_onnxruntime()
+
     def devices(self) -> list[DeviceStatus]:
         try:
             ort = import_onnxruntime()
