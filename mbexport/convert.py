@@ -55,7 +55,7 @@ def onnx_from_keras(model: keras.Model, *, opset: int, batch: int | None = None)
         raise MissingPackageError(
             f"converting needs TensorFlow and tf2onnx ({error}); pip install 'mbexport[build]'"
         ) from error
-    weights = {variable.path: variable.numpy() for variable in model.variables}
+    weights = {variable.path: variable.numpy() for variable in model.weights}
     outputs = output_names(model)
     graph = tf.Graph()
     with graph.as_default(), _quiet_tf2onnx():
@@ -111,7 +111,7 @@ def _trace(model: keras.Model, outputs: list[str], batch: int | None) -> None:
     pictures = tf.compat.v1.placeholder(tf.float32, shape, name=INPUT)
     holders = [
         (variable, tf.compat.v1.placeholder(tf.float32, variable.shape, name=variable.path))
-        for variable in model.variables
+        for variable in model.weights
     ]
     labels = layer_labels(model)
     scopes = wrapped_calls(model, lambda layer, call: _scoped(labels[id(layer)], call))

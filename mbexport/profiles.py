@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mbexport.profile import Hardware
 
+
 def profile_path(profiles: Path, hardware: Hardware, artifact_slug: str) -> Path:
     """Where the profile of an artifact on a machine lies.
 
@@ -57,6 +58,15 @@ def write_profile(path: Path, profile: LatencyProfile) -> None:
     serde.write_atomic(path, data)
 
 
+def read_folder(folder: Path) -> dict[Path, LatencyProfile]:
+    """The profiles of one machine's folder, by path; none where there is no such folder.
+
+    Raises:
+        DocumentError: one of them is damaged or of a newer schema version.
+    """
+    return {path: read_profile(path) for path in sorted(folder.glob("*.json"))}
+
+
 def list_profiles(folders: Iterable[Path]) -> dict[Path, LatencyProfile]:
     """Every profile under the folders, by path; folders that are not there hold none, and none is read twice.
 
@@ -64,7 +74,8 @@ def list_profiles(folders: Iterable[Path]) -> dict[Path, LatencyProfile]:
         DocumentError: one of them is damaged or of a newer schema version.
     """
     tops = {folder.resolve(): folder for folder in reversed(list(folders))}
-    return {path: read_profile(path) for top in reversed(tops.values()) for path in sorted(top.glob("*/*.json"))}
+    machines = [machine for top in reversed(tops.values()) for machine in sorted(top.glob("*/"))]
+    return {path: profile for machine in machines for path, profile in read_folder(machine).items()}
 
 
 def merge(stored: LatencyProfile | None, fresh: LatencyProfile) -> tuple[LatencyProfile, str | None]:

@@ -19,6 +19,8 @@ MIN_SIDE_PX = 32
 """Keras refuses smaller pictures for every MobileNet: the network halves the picture five times."""
 MIN_ALPHA = 0.01
 """Below 0.0125 every layer is at Keras's floor of 8 channels, so a smaller alpha names no other network."""
+MAX_ALPHA = 1e6
+"""Far beyond any memory, and low enough that every count of elements stays exact."""
 MIN_OPSET, MAX_OPSET = 13, 18
 """tf2onnx 1.17 writes nothing newer than 18; 13 is the oldest opset that its Keras 3 handlers support fully."""
 
@@ -112,6 +114,8 @@ def parse_resolution(text: str) -> tuple[int, int]:
 def _check_alpha(alpha: float) -> None:
     if not math.isfinite(alpha) or alpha <= 0:
         raise SpecError(f"alpha must be a finite number above 0, not {alpha:g}; 1.0 is the published width")
+    if alpha > MAX_ALPHA:
+        raise SpecError(f"alpha must be at most {MAX_ALPHA:g}, not {alpha:g}; 1.0 is the published width")
     if alpha < MIN_ALPHA:
         raise SpecError(
             f"alpha must be at least {MIN_ALPHA}, not {alpha:g}: below it every layer is at Keras's floor of 8 channels"

@@ -166,14 +166,14 @@ def test_constants_are_folded_and_dead_ones_dropped() -> None:
     assert [float(value.const_value.numpy()[0]) for value in graph.graph.initializers.values()] == [0.5]  # type: ignore[union-attr]
 
 
-def flatten_like_tf2onnx(shape: list[Any]) -> Any:
+def flatten_like_tf2onnx(shape: list[Any], rest: int = 12) -> Any:
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"]),
         helper.make_node("Slice", ["shape", "zero", "one"], ["batch"]),
         helper.make_node("Concat", ["batch", "rest"], ["target"], axis=0),
         helper.make_node("Reshape", ["x", "target"], ["y"]),
     ]
-    constants = {"zero": np.array([0], np.int64), "one": np.array([1], np.int64), "rest": np.array([12], np.int64)}
+    constants = {"zero": np.array([0], np.int64), "one": np.array([1], np.int64), "rest": np.array([rest], np.int64)}
     return model(nodes, shape, {"y": [None, None]}, constants)  # type: ignore[list-item]
 
 
@@ -188,5 +188,5 @@ def test_computed_reshape_becomes_constant_and_keeps_the_batch_free() -> None:
 
 
 def test_reshape_of_unknown_sizes_declines() -> None:
-    graph = flatten_like_tf2onnx(["batch", 4, "width", 3])
+    graph = flatten_like_tf2onnx(["batch", 4, "width", 3], -1)
     assert StaticReshape()(graph).modified is False

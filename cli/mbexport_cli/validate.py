@@ -8,7 +8,7 @@ EPILOG = "Example: mbexport validate artifacts/mobilenet_v3_small_1.0_224"
 
 
 def main(artifact: Artifact, where: RuntimeOptions, *, json: Json = False, verbose: Verbose = False) -> None:
-    """Run an artifact on each runtime, float32 pinned, and compare with Keras's stored answers; exit 1 where it fails."""
+    """Run an artifact on each runtime, float32 pinned, and compare with Keras's stored answers; exit 1 if one fails."""
     from mbexport_cli import render
     from mbexport_cli.screen import screen
 

@@ -1,0 +1,139 @@
+"""Measure an artifact's rows in fresh processes and write this machine's profile of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mbexport import hardware, serde, thresholds
+from mbexport.bench.plan import WorkerPlan, choose_batch, choose_threads, interleave
+from mbexport.bench.process import run_worker
+from mbexport.bench.rows import BenchReport, row_of
+from mbexport.bench.table import table_text
+from mbexport.bench.verdict import judge
+from mbexport.errors import InputError
+from mbexport.profile import LatencyProfile, Measurement
+from mbexport.profiles import merge, profile_path, read_folder, read_profile, refuse_unwritable, write_profile
+from mbexport.runtimes import split_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mbexport.artifact import Artifact
+    from mbexport.bench.plan import WorkerAnswer
+    from mbexport.profile import Mode, ThreadPlan
+
+README = "README.md"
+
+
+def bench(
+    artifact: Artifact,
+    targets: Sequence[str],
+    *,
+    threads: int | None = None,
+    batch: int | None = None,
+    modes: Sequence[Mode] = ("parity", "production"),
+    profiles: Path = Path("profiles"),
+    progress: Callable[[str, float], None] | None = None,
+) -> BenchReport:
+    """Measure one row per target and mode, and put them into ``profiles/<hardware-slug>/<artifact-slug>.json``.
+
+    Args:
+        artifact: a checked artifact.
+        targets: such as ``ort:cpu``.
+        threads: for every engine alike; None means one per usable physical core.
+        batch: pictures per call; None means the artifact's own batch, or 1 where that is dynamic.
+        modes: ``parity`` pins float32, ``production`` keeps the engine's defaults.
+        profiles: the folder of all machines' profiles; made when needed.
+        progress: called with what is being done and the share that is done, 0 to 1.
+
+    Raises:
+        DocumentError: a stored profile of this machine is damaged or of a newer schema version.
+        InputError: a target, thread count or batch that cannot be.
+        MeasuringError: a measuring process died.
+        MissingError: an engine or a device is not here.
+        OutputError: ``profiles`` cannot be written to.
+    """
+    thread_plan = hardware.usable_threads()
+    plans = _plans(artifact, targets, modes, choose_threads(threads, thread_plan), batch)
+    machine = hardware.detect()
+    path = profile_path(profiles, machine, artifact.manifest.slug)
+    refuse_unwritable(path.parent)
+    read_folder(path.parent)  # a profile that cannot be read is better found before measuring than after
+    answers = _measure(plans, progress)
+    rows = [_measurement(plan, thread_plan, got) for plan, got in zip(plans, answers, strict=True)]
+    fresh = LatencyProfile(
+        artifact=artifact.manifest.slug,
+        artifact_sha256=artifact.sha256,
+        spec=artifact.manifest.spec,
+        hardware=machine,
+        measurements=rows,
+    )
+    replaced = _store(path, fresh)
+    return BenchReport(profile=str(path), rows=[row_of(row) for row in rows], replaced=replaced)
+
+
+def _plans(
+    artifact: Artifact, targets: Sequence[str], modes: Sequence[Mode], threads: int, batch: int | None
+) -> list[WorkerPlan]:
+    names = dict.fromkeys(":".join(split_target(target)) for target in targets)
+    if not names or not modes:
+        raise InputError("nothing to measure: name at least one runtime, such as ort:cpu, and one mode")
+    return [
+        WorkerPlan(
+            artifact=str(artifact.path.absolute()),
+            target=target,
+            mode=mode,
+            threads=threads,
+            batch=choose_batch(batch, artifact.manifest.export.batch),
+            min_samples=math.ceil(thresholds.BENCH_MIN_SAMPLES / thresholds.BENCH_REPLICATES),
+        )
+        for target in names
+        for mode in dict.fromkeys(modes)
+    ]
+
+
+def _measure(plans: Sequence[WorkerPlan], progress: Callable[[str, float], None] | None) -> list[list[WorkerAnswer]]:
+    """Each plan's answers, from processes in interleaved order."""
+    answers: list[list[WorkerAnswer]] = [[] for _ in plans]
+    whole = len(plans) * thresholds.BENCH_REPLICATES
+    for step, (row, plan) in enumerate(interleave(plans, thresholds.BENCH_REPLICATES)):
+        if progress is not None:
+            progress(f"measure {plan.target} {plan.mode}", step / whole)
+        answers[row].append(run_worker(plan))
+    if progress is not None:
+        progress("measured", 1.0)
+    return answers
+
+
+def _measurement(plan: WorkerPlan, thread_plan: ThreadPlan, answers: Sequence[WorkerAnswer]) -> Measurement:
+    """One row. The processes differ in their samples alone: the options, the model and the machine are the same."""
+    first = answers[0]
+    replicates = [answer.replicate for answer in answers]
+    verdict, reasons = judge(replicates, plan.mode, first.precision)
+    return Measurement(
+        runtime=plan.target,
+        mode=plan.mode,
+        precision=first.precision,
+        threads=plan.threads,
+        thread_plan=thread_plan,
+        batch=plan.batch,
+        placement=first.placement,
+        engine_options=first.engine_options,
+        versions=first.versions,
+        inputs_sha256=first.inputs_sha256,
+        measured_on=dt.datetime.now(dt.UTC).date().isoformat(),
+        replicates=replicates,
+        verdict=verdict,
+        reasons=reasons,
+    )
+
+
+def _store(path: Path, fresh: LatencyProfile) -> str | None:
+    """Merge into what lies there now, refresh the folder's table, and say why older rows were dropped."""
+    merged, replaced = merge(read_profile(path) if path.exists() else None, fresh)
+    write_profile(path, merged)
+    serde.write_atomic(path.parent / README, table_text(read_folder(path.parent)).encode())
+    return replaced
