@@ -131,7 +131,9 @@ def first_inferences(artifact: Path, rounds: int = 3) -> bool:
     for command in ("validate", "bench"):
         median_s = statistics.median(first_inference_s(command, artifact) for _ in range(rounds))
         kept &= median_s <= FIRST_INFERENCE_S
-        print(f"{command:<9} process start to first inference: {median_s:.2f} s (aim: {FIRST_INFERENCE_S:.0f} s at most)")
+        print(
+            f"{command:<9} process start to first inference: {median_s:.2f} s (aim: {FIRST_INFERENCE_S:.0f} s at most)"
+        )
     return kept
 
 

@@ -41,14 +41,14 @@ def check_memory(spec: ModelSpec) -> None:
     needed, available = build_bytes(spec), psutil.virtual_memory().available
     if needed > available:
         raise SpecError(
-            f"building {spec.slug} needs about {_gib_up(needed)} GiB of memory, {available // 2**30:,} GiB are available; "
-            f"choose a smaller {_culprit(spec)}"
+            f"building {spec.slug} needs about {_gib_up(needed)} GiB of memory, "
+            f"{available // 2**30:,} GiB are available; choose a smaller {_culprit(spec)}"
         )
     model_bytes = 4 * parameters(spec)
     if model_bytes > ONNX_MAX_BYTES:
         raise SpecError(
             f"the weights of {spec.slug} take {_gib_up(model_bytes)} GiB, an ONNX file holds less than 2 GiB; "
-            f"choose a smaller {_culprit(spec)}"
+            f"choose a smaller {_widest_option(spec)}"
         )
 
 
@@ -61,9 +61,14 @@ def _activation_bytes(spec: ModelSpec) -> int:
 
 
 def _culprit(spec: ModelSpec) -> str:
-    """The option that the need comes from."""
+    """The option that the memory goes into."""
     if _activation_bytes(spec) > _parameter_bytes(spec):
         return "--resolution or --alpha"
+    return _widest_option(spec)
+
+
+def _widest_option(spec: ModelSpec) -> str:
+    """The option that the parameters go into."""
     classifier = layers(spec)[-1].parameters if spec.include_top else 0
     return "--classes or --alpha" if 2 * classifier > parameters(spec) else "--alpha"
 

@@ -45,7 +45,11 @@ NOISY_BETWEEN_SHARE = 0.05
 NOISY_STEAL_SHARE = 0.02
 """Share of CPU time that the hypervisor took while measuring, above which a row is called noisy."""
 NOISY_OTHERS_SHARE = 0.1
-"""Share of all cores' time that other processes used while measuring, above which a row is called noisy."""
+"""Share of all cores' time that other processes used while measuring, above which a row is called noisy.
+
+V3 Small on two cores: a neighbour that streams memory on the second core costs a one-thread row 5 to 10%, one that
+spins costs a two-thread row 90%; one that takes 5% of the machine costs 3%, which is the spread between processes.
+"""
 
 ONNX_MAX_BYTES = 2**31 - 1
 """A protobuf message holds less than 2 GiB; larger networks would need external data."""

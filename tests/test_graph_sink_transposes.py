@@ -47,9 +47,7 @@ def test_clip_keeps_its_bounds() -> None:
     check(graph, 0)
 
 
-@pytest.mark.parametrize(
-    "shape", [(), (1,), (3,), (5, 3), (4, 5, 3), (4, 1, 1), (1, 4, 5, 3), (2, 1, 1, 3)], ids=str
-)
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (5, 3), (4, 5, 3), (4, 1, 1), (1, 4, 5, 3), (2, 1, 1, 3)], ids=str)
 @pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div"])
 def test_broadcast_constants(op: str, shape: tuple[int, ...]) -> None:
     constant = np.abs(noise(shape, 1)) + np.float32(0.5)
@@ -166,7 +164,9 @@ def test_random_chains_keep_their_result(chain: list[str], perm: list[int], seed
         reduced = reduced or step in {"ReduceKeep", "There", "Back"}  # the channel axis may have moved
         made = {
             "Relu": lambda a, b: helper.make_node("Relu", [a], [b]),
-            "AddChannel": lambda a, b: helper.make_node("Relu" if reduced else "Add", [a] if reduced else [a, "channel"], [b]),
+            "AddChannel": lambda a, b: helper.make_node(
+                "Relu" if reduced else "Add", [a] if reduced else [a, "channel"], [b]
+            ),
             "MulScalar": lambda a, b: helper.make_node("Mul", ["scalar", a], [b]),
             "AddSelf": lambda a, b: helper.make_node("Add", [a, a], [b]),
             "Pad": lambda a, b: helper.make_node("Pad", [a, "pads"], [b]),

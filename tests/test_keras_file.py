@@ -84,7 +84,12 @@ def test_damaged_file(saved: tuple[Any, Path], tmp_path: Path, damage: Any, mess
     ("options", "layer", "shapes", "hint"),
     [
         ({"classes": 9}, "logits", "1x1x1024x7, 7, the file's logits has 1x1x1024x9, 9", "--classes 9"),
-        ({"alpha": 0.75}, "expanded_conv_project", "1x1x16x8, the file's expanded_conv_project has 1x1x16x16", "--alpha"),
+        (
+            {"alpha": 0.75},
+            "expanded_conv_project",
+            "1x1x16x8, the file's expanded_conv_project has 1x1x16x16",
+            "--alpha",
+        ),
         ({"minimalistic": True}, "expanded_conv_squeeze_excite_conv", "has", "--minimalistic"),
         ({"include_top": False}, "conv_2", "it ends before layer conv_2", "--no-include-top"),
     ],

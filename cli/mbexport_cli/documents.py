@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any
 from mbexport import serde
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from mbexport.catalog import Info
-
     from mbexport.bench import BenchReport
+    from mbexport.catalog import Info, Published
     from mbexport.pipeline import BuildResult
     from mbexport.profile import LatencyProfile
     from mbexport.validate import ValidationReport
@@ -35,7 +34,7 @@ def build(result: "BuildResult") -> dict[str, Any]:
 
 
 def bench(report: "BenchReport") -> dict[str, Any]:
-    return {"profile": str(report.profile), "rows": report.rows}
+    return {"profile": str(report.profile), "rows": report.rows, "replaced": report.replaced}
 
 
 def run(built: "BuildResult", validation: "ValidationReport", benched: "BenchReport") -> dict[str, Any]:
@@ -46,10 +45,16 @@ def info(about: "Info") -> dict[str, Any]:
     return {
         "spec": about.spec,
         "parameters": about.parameters,
+        "trainable_parameters": about.trainable_parameters,
+        "parameters_without_batch_norm": about.parameters_without_batch_norm,
         "macs": about.macs,
         "published": about.published,
         "disagreements": about.disagreements,
     }
+
+
+def catalogue(entries: "Iterable[Published]") -> dict[str, Any]:
+    return {"models": list(entries)}
 
 
 def profiles(found: "Mapping[Path, LatencyProfile]", shipped: "Path") -> dict[str, Any]:

@@ -1,17 +1,13 @@
-"""The options that several commands share, as groups, and the decorator that spreads groups into a command's own."""
+"""The options that several commands share, as groups; ``command`` spreads them into a command's own."""
 
 import difflib
-import functools
-import inspect
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from mbexport.errors import InputError, MbexportError, SpecError
-from mbexport_cli import failures
+from mbexport.errors import InputError, SpecError
 
 if TYPE_CHECKING:
     from mbexport.spec import ExportOptions, ModelSpec
@@ -183,51 +179,6 @@ class RuntimeOptions:
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise InputError(f"threads must be at least 1, not {self.threads}")
-
-
-def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a Typer command of a function whose parameters may be option groups.
-
-    A parameter annotated with one of the dataclasses above becomes that dataclass's options. An
-    :class:`MbexportError` becomes its one or two lines on stderr and its exit code.
-    """
-    hints = get_type_hints(function, include_extras=True)
-    groups: dict[str, Callable[..., Any]] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
-
-    @functools.wraps(function)
-    def run(**given: Any) -> None:
-        try:
-            for name, group in groups.items():
-                given[name] = group(**{field.name: given.pop(field.name) for field in fields(hints[name])})
-            function(**given)
-        except MbexportError as error:
-            raise typer.Exit(failures.report(error, verbose=given["verbose"])) from error
-
-    parameters = _spread(function, hints)
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
-
-
-def _spread(function: Callable[..., None], hints: dict[str, Any]) -> list[inspect.Parameter]:
-    parameters = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        hint = hints[name]
-        if not is_dataclass(hint):
-            parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
-            continue
-        annotations = get_type_hints(hint, include_extras=True)
-        for field in fields(hint):
-            assert field.default is not MISSING, f"option {field.name} needs a default"
-            parameters.append(
-                inspect.Parameter(
-                    field.name,
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=field.default,
-                    annotation=annotations[field.name],
-                )
-            )
-    return parameters
 
 
 def _named(name: str, others: list[str]) -> "ModelSpec":

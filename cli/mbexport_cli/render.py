@@ -18,6 +18,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from mbexport.artifact import Artifact, GraphReport
     from mbexport.bench import BenchReport, BenchRow
+    from mbexport.catalog import Info, Published
     from mbexport.doctor import Diagnosis
     from mbexport.pipeline import BuildResult
     from mbexport.profile import LatencyProfile
@@ -80,7 +81,6 @@ def graph(report: "GraphReport") -> Iterator[RenderableType]:
     ops = {**report.ops_before, **report.ops}
     for op in sorted(ops, key=lambda op: (-report.ops_before.get(op, 0), op)):
         table.add_row(op, str(report.ops_before.get(op, "-")), str(report.ops.get(op, "-")))
-    table.add_section()
     table.add_row("nodes", str(report.nodes_before), str(report.nodes), style="bold")
     yield table
     yield ""
@@ -120,7 +120,7 @@ def bench(report: "BenchReport") -> Iterator[RenderableType]:
     yield ""
     yield _cold(report.rows)
     yield ""
-    yield f"profile: {report.profile}"
+    yield from _stored(report)
 
 
 def run(built: "BuildResult", checked: "ValidationReport", measured: "BenchReport") -> Iterator[RenderableType]:
@@ -130,18 +130,27 @@ def run(built: "BuildResult", checked: "ValidationReport", measured: "BenchRepor
     yield from latencies(measured.rows)
     yield ""
     yield f"artifact: {built.artifact.path}"
-    yield f"profile:  {measured.profile}"
+    yield from _stored(measured)
 
 
 def latencies(rows: "Sequence[BenchRow]") -> Iterator[RenderableType]:
-    """Percentiles in milliseconds, one row each, and the reasons of those that are not ok."""
+    """Percentiles in milliseconds, a table for each thread count and batch, and the reasons of rows that are not ok."""
     times = ("p50 ms", "p90 ms", "p99 ms")
-    table = _table("latency", "mode", "threads", "batch", *times, "verdict", right=("threads", "batch", *times))
-    for row in rows:
-        percentiles = (_milliseconds(row.p50_s), _milliseconds(row.p90_s), _milliseconds(row.p99_s))
-        table.add_row(row.runtime, row.mode, str(row.threads), str(row.batch), *percentiles, _verdict(row.verdict))
-    yield table
-    yield from _reasons((row.runtime, row.mode, row.reasons) for row in rows)
+    for threads, batch in sorted({(row.threads, row.batch) for row in rows}):
+        table = _table("latency", "mode", *times, "verdict", right=times)
+        chosen = [row for row in rows if (row.threads, row.batch) == (threads, batch)]
+        for row in chosen:
+            percentiles = (_milliseconds(row.p50_s), _milliseconds(row.p90_s), _milliseconds(row.p99_s))
+            table.add_row(row.runtime, f"{row.mode} {row.precision}", *percentiles, _verdict(row.verdict))
+        yield table
+        yield f"threads: {threads}, batch: {batch}"
+        yield from _reasons((row.runtime, row.mode, row.reasons) for row in chosen)
+
+
+def _stored(report: "BenchReport") -> Iterator[RenderableType]:
+    yield f"profile:  {report.profile}"
+    if report.replaced:
+        yield _note(report.replaced)
 
 
 def _cold(rows: "Sequence[BenchRow]") -> RenderableType:
@@ -158,6 +167,8 @@ def profiles(found: "Mapping[Path, LatencyProfile]", shipped: Path) -> Iterator[
     """Grouped by machine, then by artifact; those that travel with mbexport are called so."""
     from mbexport.bench import rows_of
 
+    if not found:
+        yield "no profiles yet; measure with: mbexport bench ARTIFACT"
     machine = ""
     for path, profile in sorted(found.items(), key=lambda item: (str(item[0].parent), str(item[0]))):
         origin = "shipped with mbexport" if path.is_relative_to(shipped) else "measured here"
@@ -201,6 +212,59 @@ def diagnosis(found: "Diagnosis") -> Iterator[RenderableType]:
 
 def _yes(answer: bool) -> Text:
     return Text("yes", style="green") if answer else Text("no", style="yellow")
+
+
+def catalogue(entries: "Iterable[Published]") -> Iterator[RenderableType]:
+    """The published networks with their published figures, then timm's names for some of them."""
+    entries = tuple(entries)
+    figures = ("params M", "MACs M", "top-1 %")
+    table = _table("model", *figures, right=figures)
+    names = _table("model", "timm's name")
+    for entry in entries:
+        parameters = f"{entry.parameters_millions:.{entry.parameters_decimals}f}"
+        table.add_row(entry.name, parameters, str(entry.macs_millions), f"{entry.top1 * 100:.1f}")
+        if entry.timm is not None:
+            names.add_row(entry.name, entry.timm.name)
+    yield table
+    yield _note("as published; `mbexport info` says which figures hold")
+    yield ""
+    yield names
+
+
+def info(about: "Info") -> Iterator[RenderableType]:
+    yield Text(about.spec.slug, style="bold")
+    rows = {
+        "parameters": about.parameters,
+        "trainable": about.trainable_parameters,
+        "without batch norm": about.parameters_without_batch_norm,
+        "multiply-accumulates": about.macs,
+    }
+    for name, value in rows.items():
+        yield f"  {name:<20} {value:>15,}"
+    if about.published is None:
+        yield "  no figures are published for this network"
+    else:
+        yield f"  published: {about.published.parameters_millions} M parameters, {about.published.macs_millions} M MACs"
+        yield f"    ({about.published.source})"
+    yield from (_note(line) for line in about.disagreements)
+
+
+def checkpoints(abouts: "Sequence[Info]") -> Iterator[RenderableType]:
+    """Computed beside published, and then what does not hold."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    table.add_column("checkpoint", no_wrap=True)
+    for header in ("params M", "published", "MACs M", "published"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for about in abouts:
+        if about.published is not None:
+            bare, published = about.parameters_without_batch_norm / 1e6, about.published
+            counts = (f"{bare:.2f}", str(published.parameters_millions), f"{about.macs / 1e6:.1f}")
+            table.add_row(about.spec.slug, *counts, str(published.macs_millions))
+    yield table
+    yield "parameters without batch norm, as the published figures count them"
+    yield ""
+    for about in abouts:
+        yield from (_note(f"{about.spec.slug}: {line}") for line in about.disagreements)
 
 
 def _table(*headers: str, right: Sequence[str] = ()) -> Table:

@@ -18,9 +18,8 @@ _COLUMNS = (
     *("load ms", "first inference ms", "verdict"),
 )
 _METHOD = (
-    f"Each row: {thresholds.BENCH_REPLICATES} fresh processes, warmed up, taking turns with the other rows' processes; "
-    "percentiles over all raw samples,",
-    '"-" where they are too few. Load (the engine imported already) and first inference are the median process\'s.',
+    f"Each row: {thresholds.BENCH_REPLICATES} fresh processes, warmed up, in turns with the other rows';",
+    'percentiles over all raw samples, "-" where they are too few. Load and first inference: the median process.',
 )
 _NUMBERS = _COLUMNS[4:-1]
 

@@ -49,6 +49,12 @@ class NameNodes(ir.passes.InPlacePass):
         graph.initializers.clear()
         for value in (*kept, *named):
             graph.register_initializer(value)
+        for item in (
+            *order,
+            *(value for node in order for value in (*node.inputs, *node.outputs) if value is not None),
+        ):
+            item.metadata_props.clear()  # onnxscript notes there what it folded, by the converter's names
+            item.doc_string = None
         return ir.passes.PassResult(model, modified=True)
 
 

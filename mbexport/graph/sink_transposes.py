@@ -37,6 +37,7 @@ class SinkTransposes(ir.passes.InPlacePass):
     """Ends with fewer Transposes or with the graph as it was (the postcondition)."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
+        tools.infer_shapes(model)
         before = _count(model)
         graph = model.graph
         for node in list(graph):

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -19,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class StaticReshape(ir.passes.InPlacePass):
-    """Uses ONNX's shape inference with data propagation; leaves its shapes on the model's values."""
+    """Declines where a dimension other than the first is unknown."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        infer_shapes(model)
+        tools.infer_shapes(model)
         modified = False
         for node in list(model.graph):
             if node.op_type != "Reshape" or tools.constant(node.inputs[1]) is not None:
@@ -34,18 +33,6 @@ class StaticReshape(ir.passes.InPlacePass):
                 modified = True
         RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, modified=modified)
-
-
-def infer_shapes(model: ir.Model) -> None:
-    """Set the shapes and types that ONNX can infer on the model's values."""
-    inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True)
-    known = {value.name: value for value in (*inferred.graph.value_info, *inferred.graph.output)}
-    for node in model.graph:
-        for output in node.outputs:
-            info = known.get(output.name)
-            if info is not None and info.type.tensor_type.HasField("shape"):
-                output.shape = ir.serde.deserialize_type_proto_for_shape(info.type)
-                output.type = ir.serde.deserialize_type_proto_for_type(info.type)
 
 
 def _target(data: ir.Value | None, result: ir.Value) -> Sequence[int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 if TYPE_CHECKING:
@@ -77,3 +78,15 @@ def new_node(
 def opset(model: ir.Model) -> int:
     """The version of the default operator set."""
     return model.graph.opset_imports[""]
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Set the shapes and types that ONNX can infer, with data propagation, on the model's values."""
+    inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True)
+    known = {value.name: value for value in (*inferred.graph.value_info, *inferred.graph.output)}
+    for node in model.graph:
+        for output in node.outputs:
+            info = known.get(output.name)
+            if info is not None and info.type.tensor_type.HasField("shape"):
+                output.shape = ir.serde.deserialize_type_proto_for_shape(info.type)
+                output.type = ir.serde.deserialize_type_proto_for_type(info.type)

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+
+from mbexport.artifact import read_artifact, read_reference
+from mbexport.build import REFERENCE_SEED, network_input
+from mbexport.errors import ConversionError, OutputError, SpecError, WeightsError
+from mbexport.pictures import pictures
+from mbexport.pipeline import build
+from mbexport.runtimes import resolve_targets
+from mbexport.spec import ExportOptions, ModelSpec
+from mbexport.validate import validate
+from tests.conftest import SMALL
+
+if TYPE_CHECKING:
+    from mbexport.artifact import Artifact
+
+RUNTIMES = ["ort:cpu", "openvino:cpu"]
+
+
+def ops(artifact: Artifact) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load(artifact.path / "model.onnx").graph.node)
+
+
+def assert_passes(artifact: Artifact) -> None:
+    report = validate(read_artifact(artifact.path), resolve_targets(RUNTIMES))
+    assert report.passed, report.rows
+    assert {row.runtime for row in report.rows} == set(RUNTIMES)
+
+
+CELLS = [
+    (ModelSpec(variant="v2", alpha=0.35, height=96, width=96), ExportOptions(), 1),
+    (ModelSpec(variant="v2", alpha=0.6, height=33, width=70, include_top=False), ExportOptions(batch=3), 2),
+    (ModelSpec(variant="large", alpha=0.75, height=64, width=64, classes=3), ExportOptions(layout="nchw"), 0),
+    (
+        ModelSpec(variant="small", alpha=1.25, height=96, width=64, include_top=False, pooling="max"),
+        ExportOptions(opset=18),
+        1,
+    ),
+    (
+        ModelSpec(variant="small", minimalistic=True, height=64, width=64, classifier_activation="none"),
+        ExportOptions(layout="nchw", batch=2, opset=13),
+        0,
+    ),
+    (ModelSpec(variant="small", height=35, width=67, include_top=False), ExportOptions(layout="nchw", opset=14), 0),
+    (ModelSpec(variant="v2", alpha=0.35, height=32, width=32, classes=2), ExportOptions(), 1),
+]
+
+
+@pytest.mark.parametrize(("spec", "export", "transposes"), CELLS, ids=lambda value: getattr(value, "slug", None))
+def test_cell(spec: ModelSpec, export: ExportOptions, transposes: int, tmp_path: Path) -> None:
+    artifact = build(spec, export=export, out=tmp_path).artifact
+    found = ops(artifact)
+    assert found["Transpose"] == transposes
+    assert found["Pad"] == found["BatchNormalization"] == found["Identity"] == 0
+    assert not any(entry.skipped for entry in artifact.manifest.graph.passes)
+    assert_passes(artifact)
+
+
+def test_canonical_v3_large() -> None:
+    """The hand-made canonical graph has 144 nodes and one Transpose; its operators follow from Keras's layers."""
+    import keras
+
+    from mbexport.convert import onnx_from_keras
+    from mbexport.graph import simplify
+
+    model = keras.applications.MobileNetV3Large(input_shape=(224, 224, 3), weights=None)
+    feeds = {"input": pictures(1, 224, 224, 1).astype(np.float32)}
+    graph, report = simplify(onnx_from_keras(model, opset=17), feeds, limit_db=60.0)
+    kinds = Counter(type(layer).__name__ for layer in model.layers)
+    assert report.nodes == 144
+    assert report.ops["Transpose"] == 1
+    assert report.ops["Conv"] == kinds["Conv2D"] + kinds["DepthwiseConv2D"]
+    assert report.ops["HardSwish"] == kinds["Activation"] - 1  # but for the softmax
+    assert report.ops["HardSigmoid"] == 8  # squeeze-excite blocks of V3 Large (Howard et al. 2019, table 1)
+    assert report.nodes_before > 400
+    assert not [value.name for value in graph.graph.initializers.values() if not value.uses()]
+
+
+def test_artifact_says_what_it_is(small_artifact: Artifact) -> None:
+    manifest = json.loads((small_artifact.path / "manifest.json").read_text())
+    assert set(manifest["files"]) == {"model.onnx", "reference.npz"}
+    for name, digest in manifest["files"].items():
+        assert hashlib.sha256((small_artifact.path / name).read_bytes()).hexdigest() == digest
+    assert manifest["weights"] == {"kind": "random", "seed": 0, "file": None, "sha256": None}
+    model = onnx.load(small_artifact.path / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    metadata = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert msgspec.convert(metadata["mbexport.spec"], ModelSpec) == SMALL
+    assert metadata["mbexport.input"]["range"] == [0.0, 255.0]
+    assert metadata["mbexport.input"]["layout"] == "nhwc"
+    assert str(small_artifact.path) not in str(metadata)
+
+
+def test_reference_is_keras_in_two_precisions(small_artifact: Artifact) -> None:
+    reference = read_reference(small_artifact)
+    shown = network_input(SMALL, pictures(4, 64, 64, REFERENCE_SEED))
+    np.testing.assert_array_equal(reference.inputs["input"], shown)
+    single, double = reference.keras_float32["predictions"], reference.keras_float64["predictions"]
+    assert (single.dtype, double.dtype) == (np.float32, np.float64)
+    np.testing.assert_allclose(single, double, rtol=1e-3, atol=1e-6)
+    assert not np.array_equal(single, double)
+
+
+def test_v2_contract(tmp_path: Path) -> None:
+    spec = ModelSpec(variant="v2", alpha=0.35, height=32, width=32)
+    contract = build(spec, out=tmp_path).artifact.manifest.input
+    assert contract.range == (-1.0, 1.0)
+    assert (contract.mean, contract.scale) == (127.5, 127.5)
+
+
+def test_building_again_replaces(tmp_path: Path) -> None:
+    first = build(SMALL, seed=1, out=tmp_path).artifact
+    second = build(SMALL, seed=2, out=tmp_path).artifact
+    assert first.path == second.path
+    assert first.sha256 != second.sha256
+    assert read_artifact(second.path).sha256 == second.sha256
+    assert [path.name for path in tmp_path.iterdir()] == [SMALL.slug]
+
+
+def test_graph_that_disagrees_with_keras_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A converter that gets one kernel wrong: every pass keeps its result, only the comparison with Keras can tell."""
+    from mbexport import convert
+
+    honest = convert.onnx_from_keras
+
+    def wrong(model: Any, **options: Any) -> onnx.ModelProto:
+        proto = honest(model, **options)
+        stored = next(array for array in proto.graph.initializer if array.name == "expanded_conv_depthwise/kernel:0")
+        stored.CopyFrom(
+            onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(stored) * np.float32(1.001), stored.name)
+        )
+        return proto
+
+    monkeypatch.setattr(convert, "onnx_from_keras", wrong)
+    with pytest.raises(ConversionError, match="does not agree with Keras on predictions: SQNR"):
+        build(SMALL, out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refusals_come_before_tensorflow(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / SMALL.slug).mkdir()
+    (tmp_path / SMALL.slug / "thesis.txt").write_text("x")
+    with pytest.raises(OutputError, match="is not an artifact"):
+        build(SMALL, out=tmp_path)
+    with pytest.raises(OutputError):
+        build(SMALL, out=tmp_path / "file")
+    with pytest.raises(SpecError):
+        build(msgspec.structs.replace(SMALL, height=100_000, width=100_000), out=tmp_path / "new")
+    with pytest.raises(WeightsError):
+        build(SMALL, weights=str(tmp_path / "absent.h5"), out=tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", SMALL.slug]
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from mbexport.pipeline import build
+from mbexport.spec import ModelSpec
+spec = ModelSpec(variant="small", alpha=0.35, height=64, width=64, classes=10)
+print(build(spec, out=Path(sys.argv[1])).artifact.sha256)
+"""
+
+
+def sha256_of_build(out: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, str(out)],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()[-1]
+
+
+def test_same_bytes_in_another_process(small_artifact: Artifact, tmp_path: Path) -> None:
+    """Another hash seed, thread count and oneDNN setting; this process has built other networks before."""
+    environment = {
+        "PYTHONHASHSEED": "7",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "OMP_NUM_THREADS": "1",
+        "TF_NUM_INTRAOP_THREADS": "1",
+    }
+    assert sha256_of_build(tmp_path, **environment) == small_artifact.sha256
+
+
+def test_real_v3_small(real_data: Path, tmp_path: Path) -> None:
+    weights = real_data / "weights" / "mobilenet_v3_small_1.0_224.weights.h5"
+    artifact = build(ModelSpec(variant="small"), weights=str(weights), out=tmp_path).artifact
+    report = validate(read_artifact(artifact.path), resolve_targets(RUNTIMES))
+    assert report.passed
+    assert all(row.precision.effective == "f32" and (row.sqnr_db or 0) >= 100 for row in report.rows)
+    assert artifact.manifest.weights.sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def test_build_result_is_frozen(small_artifact: Artifact) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        small_artifact.path = Path("/elsewhere")  # type: ignore[misc]
