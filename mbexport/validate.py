@@ -10,7 +10,7 @@ import msgspec
 from mbexport import thresholds
 from mbexport.artifact import read_reference
 from mbexport.errors import ArtifactError, EngineError
-from mbexport.profile import Mode  # noqa: TC001 - msgspec reads it
+from mbexport.profile import Mode
 from mbexport.runtimes import SessionOptions, load_engine, split_target
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def model(
     nodes: Sequence[onnx.NodeProto],
-    input_shape: Sequence[int | str],
-    outputs: Mapping[str, Sequence[int | str] | None],
+    input_shape: Sequence[int | str | None],
+    outputs: Mapping[str, Sequence[int | str | None]],
     constants: Mapping[str, Any] | None = None,
     opset: int = 17,
 ) -> ir.Model:

@@ -45,7 +45,7 @@ def test_raw_graph_computes_what_keras_does(network: Any, opset: int) -> None:
     assert proto.opset_import[0].version == opset
     pictures = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
     (found,) = ReferenceEvaluator(proto).run(None, {INPUT: pictures})
-    np.testing.assert_allclose(found, np.asarray(network(pictures)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(found), np.asarray(network(pictures)), rtol=1e-4, atol=1e-6)
 
 
 def test_interface(network: Any) -> None:

@@ -73,7 +73,7 @@ def test_gate_read_twice_stays_beside_the_swish() -> None:
         {"scale": np.float32(0.166)},
         {"low": np.float32(-0.1)},
         {"high": np.float32(5)},
-        {"add": np.float32([[3.0, 2.0]]).repeat(65, 1)[:, :65]},
+        {"add": np.array([[3.0, 2.0]], np.float32).repeat(65, 1)[:, :65]},
         {"op": "Div", "scale": SIXTH},
         {"outputs": ("y", "c")},
         {"outputs": ("y", "a")},

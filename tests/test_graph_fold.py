@@ -81,7 +81,7 @@ def test_shared_kernel_is_folded_for_one_reader_only() -> None:
         helper.make_node("Conv", ["x", "kernel"], ["z"]),
     ]
     constants = {"kernel": noise([8, 4, 3, 3], 1), "c": noise([8, 1, 1], 2)}
-    graph = model(nodes, SHAPE, {"y": [None] * 4, "z": [None] * 4}, constants)  # type: ignore[dict-item]
+    graph = model(nodes, SHAPE, {"y": [None] * 4, "z": [None] * 4}, constants)
     check(graph, FoldAffine(), ["Conv", "Conv"], modified=True)
 
 
@@ -104,7 +104,7 @@ def test_zero_padding_is_folded(pads: list[int], own: list[int], strides: list[i
             "Conv", ["p", "kernel"], ["y"], pads=own, strides=strides, group=group, dilations=[dilation, dilation]
         ),
     ]
-    check(model(nodes, SHAPE, {"y": [None] * 4}, constants), FoldPadding(), ["Conv"], modified=True)  # type: ignore[dict-item]
+    check(model(nodes, SHAPE, {"y": [None] * 4}, constants), FoldPadding(), ["Conv"], modified=True)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +122,13 @@ def test_other_padding_declines(pads: list[int], value: float, mode: str, auto_p
         helper.make_node("Pad", ["x", "pads", "value"], ["p"], mode=mode),
         helper.make_node("Conv", ["p", "kernel"], ["y"], auto_pad=auto_pad),
     ]
-    check(model(nodes, SHAPE, {"y": [None] * 4}, constants), FoldPadding(), ["Pad", "Conv"], modified=False)  # type: ignore[dict-item]
+    check(model(nodes, SHAPE, {"y": [None] * 4}, constants), FoldPadding(), ["Pad", "Conv"], modified=False)
 
 
 def test_cropping_declines() -> None:
     constants = {"pads": np.array([0, 0, -1, 0, 0, 0, 0, 0], np.int64), "kernel": noise([8, 4, 3, 3], 1)}
     nodes = [helper.make_node("Pad", ["x", "pads"], ["p"]), helper.make_node("Conv", ["p", "kernel"], ["y"])]
-    assert FoldPadding()(model(nodes, SHAPE, {"y": [None] * 4}, constants)).modified is False  # type: ignore[dict-item]
+    assert FoldPadding()(model(nodes, SHAPE, {"y": [None] * 4}, constants)).modified is False
 
 
 def test_valid_convolution_takes_the_pads() -> None:
@@ -137,7 +137,7 @@ def test_valid_convolution_takes_the_pads() -> None:
         helper.make_node("Pad", ["x", "pads"], ["p"]),
         helper.make_node("Conv", ["p", "kernel"], ["y"], auto_pad="VALID", strides=[2, 2]),
     ]
-    check(model(nodes, SHAPE, {"y": [None] * 4}, constants), FoldPadding(), ["Conv"], modified=True)  # type: ignore[dict-item]
+    check(model(nodes, SHAPE, {"y": [None] * 4}, constants), FoldPadding(), ["Conv"], modified=True)
 
 
 def test_padding_by_axes_is_folded() -> None:
@@ -150,7 +150,7 @@ def test_padding_by_axes_is_folded() -> None:
         helper.make_node("Pad", ["x", "pads", "", "axes"], ["p"]),
         helper.make_node("Conv", ["p", "kernel"], ["y"]),
     ]
-    check(model(nodes, SHAPE, {"y": [None] * 4}, constants, opset=18), FoldPadding(), ["Conv"], modified=True)  # type: ignore[dict-item]
+    check(model(nodes, SHAPE, {"y": [None] * 4}, constants, opset=18), FoldPadding(), ["Conv"], modified=True)
 
 
 def test_constants_are_folded_and_dead_ones_dropped() -> None:
@@ -161,7 +161,9 @@ def test_constants_are_folded_and_dead_ones_dropped() -> None:
         helper.make_node("Mul", ["same", "scale"], ["y"]),
         helper.make_node("Relu", ["same"], ["nobody"]),
     ]
-    graph = model(nodes, SHAPE, {"y": SHAPE}, {"variance": np.float32([4.0]), "dead": np.float32([1.0])})
+    graph = model(
+        nodes, SHAPE, {"y": SHAPE}, {"variance": np.array([4.0], np.float32), "dead": np.array([1.0], np.float32)}
+    )
     check(graph, FoldConstants(), ["Mul"], modified=True)
     assert [float(value.const_value.numpy()[0]) for value in graph.graph.initializers.values()] == [0.5]  # type: ignore[union-attr]
 
@@ -174,7 +176,7 @@ def flatten_like_tf2onnx(shape: list[Any], rest: int = 12) -> Any:
         helper.make_node("Reshape", ["x", "target"], ["y"]),
     ]
     constants = {"zero": np.array([0], np.int64), "one": np.array([1], np.int64), "rest": np.array([rest], np.int64)}
-    return model(nodes, shape, {"y": [None, None]}, constants)  # type: ignore[list-item]
+    return model(nodes, shape, {"y": [None, None]}, constants)
 
 
 def test_computed_reshape_becomes_constant_and_keeps_the_batch_free() -> None:

@@ -77,11 +77,11 @@ def test_rounding_passes_and_is_reported() -> None:
 def test_logits_are_compared_behind_a_softmax() -> None:
     """A fault in a class of probability 1e-9 is invisible in the probabilities and plain in the logits."""
     nodes = [helper.make_node("Add", ["x", "bias"], ["a"]), helper.make_node("Softmax", ["a"], ["y"])]
-    proto = ir.to_proto(model(nodes, [1, 3], {"y": [1, 3]}, {"bias": np.float32([20, 0, -20])}))
+    proto = ir.to_proto(model(nodes, [1, 3], {"y": [1, 3]}, {"bias": np.array([20, 0, -20], np.float32)}))
 
     class ShiftLast(ir.passes.InPlacePass):
         def call(self, model: ir.Model) -> ir.passes.PassResult:
-            model.graph.initializers["bias"].const_value = ir.tensor(np.float32([20, 0, -20.01]), name="bias")
+            model.graph.initializers["bias"].const_value = ir.tensor(np.array([20, 0, -20.01], np.float32), name="bias")
             return ir.passes.PassResult(model, modified=True)
 
     _, report = simplify(proto, {"x": np.zeros((1, 3), np.float32)}, limit_db=LIMIT_DB, passes=[ShiftLast()])

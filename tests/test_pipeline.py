@@ -110,7 +110,8 @@ def test_reference_is_keras_in_two_precisions(small_artifact: Artifact) -> None:
     shown = network_input(SMALL, pictures(4, 64, 64, REFERENCE_SEED))
     np.testing.assert_array_equal(reference.inputs["input"], shown)
     single, double = reference.keras_float32["predictions"], reference.keras_float64["predictions"]
-    assert (single.dtype, double.dtype) == (np.float32, np.float64)
+    assert single.dtype == np.float32
+    assert double.dtype == np.float64
     np.testing.assert_allclose(single, double, rtol=1e-3, atol=1e-6)
     assert not np.array_equal(single, double)
 

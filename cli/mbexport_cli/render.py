@@ -31,9 +31,15 @@ _STYLES = {"passed": "green", "ok": "green", "noisy": "yellow", "FAILED": "bold 
 RANDOM = "random weights: for graph and latency only"
 
 
+class _Results(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to main; rich's own way expects the real stdout in ``sys.stdout``."""
+        raise BrokenPipeError
+
+
 def write(rendered: Iterable[RenderableType], stream: TextIO) -> None:
     """Print to a stream; colours only where it is a terminal."""
-    console = Console(file=stream, width=_UNLIMITED, highlight=False, markup=False, emoji=False)
+    console = _Results(file=stream, width=_UNLIMITED, highlight=False, markup=False, emoji=False)
     for item in rendered:
         console.print(item)
 

@@ -36,7 +36,9 @@ def main(
             built = pipeline.build(
                 spec, export=export, weights=origin.weights, seed=origin.seed, out=form.out, progress=progress
             )
-            checked = validate.validate(built.artifact, targets, threads=where.threads, progress=progress)
+            checked = validate.validate(
+                built.artifact, targets, threads=where.threads, progress=lambda target: progress(f"validate {target}")
+            )
             measured = bench.bench(built.artifact, targets, threads=where.threads, profiles=profiles, progress=progress)
         own.result(documents.run(built, checked, measured), render.run(built, checked, measured), json=json)
     if not checked.passed:

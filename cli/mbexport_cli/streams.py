@@ -10,7 +10,10 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
 
+_STDOUT, _STDERR = 1, 2
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_CPP_MAX_VLOG_LEVEL": "0", "GLOG_minloglevel": "3", "GRPC_VERBOSITY": "NONE"}
 
 
@@ -21,20 +24,25 @@ def take_over(*, verbose: bool) -> None:
     what C buffered is flushed at exit, after the last word of Python. A crash in native code is still reported, by
     faulthandler on the real stderr.
     """
-    own = {}
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        stream = getattr(sys, name)
-        if stream is None:  # closed by the caller, as in `mbexport list >&-`
-            continue
-        stream.flush()
-        own[name] = os.fdopen(os.dup(descriptor), "w", encoding=stream.encoding, errors=stream.errors, buffering=1)
-        setattr(sys, name, own[name])
-        setattr(sys, f"__{name}__", own[name])  # rich measures the terminal with these
-    if "stderr" in own:
-        faulthandler.enable(own["stderr"], all_threads=False)
-    drain = own["stderr"].fileno() if verbose and "stderr" in own else os.open(os.devnull, os.O_WRONLY)
-    os.dup2(drain, 1)
-    os.dup2(drain, 2)
+    drain = os.open(os.devnull, os.O_RDWR)
+    while drain <= _STDERR:  # the caller closed a standard stream: no copy may land in its place
+        drain = os.open(os.devnull, os.O_RDWR)
+    for name, descriptor in (("stdout", _STDOUT), ("stderr", _STDERR)):
+        own = _own_stream(getattr(sys, name), descriptor)
+        setattr(sys, name, own)
+        setattr(sys, f"__{name}__", own)  # rich measures the terminal with these
+    faulthandler.enable(sys.stderr, all_threads=False)
+    if verbose:
+        drain = sys.stderr.fileno()
+    os.dup2(drain, _STDOUT)
+    os.dup2(drain, _STDERR)
+
+
+def _own_stream(stream: TextIO | None, descriptor: int) -> TextIO:
+    if stream is None:  # closed by the caller, as in `mbexport list >&-`
+        return Path(os.devnull).open("w")
+    stream.flush()
+    return os.fdopen(os.dup(descriptor), "w", encoding=stream.encoding, errors=stream.errors, buffering=1)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,9 @@ def main(artifact: Artifact, where: RuntimeOptions, *, json: Json = False, verbo
         opened = read_artifact(artifact)
         targets = resolve_targets(where.runtime)
         with own.progress() as progress:
-            report = validate.validate(opened, targets, threads=where.threads, progress=progress)
+            report = validate.validate(
+                opened, targets, threads=where.threads, progress=lambda target: progress(f"validate {target}")
+            )
         own.result(report, render.validated(opened, report), json=json)
     if not report.passed:
         raise typer.Exit(1)

@@ -49,13 +49,17 @@ class NameNodes(ir.passes.InPlacePass):
         graph.initializers.clear()
         for value in (*kept, *named):
             graph.register_initializer(value)
-        for item in (
-            *order,
-            *(value for node in order for value in (*node.inputs, *node.outputs) if value is not None),
-        ):
-            item.metadata_props.clear()  # onnxscript notes there what it folded, by the converter's names
-            item.doc_string = None
+        _forget_history(order)
         return ir.passes.PassResult(model, modified=True)
+
+
+def _forget_history(order: list[ir.Node]) -> None:
+    """Drop what onnxscript notes on values it folded: the converter's names, which depend on what was built before."""
+    for node in order:
+        node.metadata_props.clear()
+        for value in (*node.inputs, *node.outputs):
+            if value is not None:
+                value.metadata_props.clear()
 
 
 def _depth_first(graph: ir.Graph) -> Iterator[ir.Node]:

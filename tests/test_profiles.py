@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from measured import HARDWARE, measurement, profile, replicate
+
+from mbexport.errors import DocumentError, InputError, OutputError
+from mbexport.profiles import (
+    list_profiles,
+    merge,
+    profile_path,
+    read_folder,
+    read_profile,
+    refuse_unwritable,
+    shipped_profiles_dir,
+    write_profile,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_round_trip_keeps_every_sample_on_one_line(tmp_path: Path) -> None:
+    stored = profile(
+        measurement(
+            replicates=[replicate([1, 22, 333]), replicate([4])], reasons=["a [\n1 ] b", 'quote " and [ 1, 2 ]']
+        )
+    )
+    path = tmp_path / "machine" / "tiny.json"
+    write_profile(path, stored)
+    assert read_profile(path) == stored
+    assert '"samples_ns": [ 1, 22, 333 ]' in path.read_text()
+
+
+@given(st.lists(st.integers(0, 2**62), max_size=50), st.text(max_size=50))
+def test_round_trip_of_anything(tmp_path_factory: pytest.TempPathFactory, samples: list[int], text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    stored = profile(measurement(replicates=[replicate(samples)], reasons=[text]))
+    write_profile(path, stored)
+    assert read_profile(path) == stored
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not valid JSON"),
+        ('{"schema_version": 1', "not valid JSON"),
+        ("{}", "no schema_version"),
+        ('{"schema_version": 2}', "Install a newer mbexport"),
+        ('{"schema_version": 1, "artifact": 3}', "does not fit its schema"),
+    ],
+)
+def test_a_profile_that_cannot_be_read_is_named(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(content)
+    with pytest.raises(DocumentError, match=message) as caught:
+        read_folder(tmp_path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("slug", ["", ".", "..", "../tiny", "/tiny", "a/b"])
+def test_a_slug_cannot_lead_out_of_the_folder(slug: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="plain name"):
+        profile_path(tmp_path, HARDWARE, slug)
+
+
+def test_path_is_machine_then_artifact(tmp_path: Path) -> None:
+    assert profile_path(tmp_path, HARDWARE, "tiny_1.0") == tmp_path / "amd-epyc-f25m17-2c" / "tiny_1.0.json"
+
+
+def test_merge_replaces_rows_of_the_same_key_and_keeps_the_others() -> None:
+    old, kept = measurement(measured_on="2026-01-01"), measurement(threads=2)
+    new, added = measurement(measured_on="2026-02-02"), measurement(mode="production")
+    merged, why = merge(profile(old, kept), profile(new, added))
+    assert why is None
+    assert sorted(merged.measurements, key=lambda row: row.key) == merged.measurements
+    assert {row.key: row for row in merged.measurements} == {row.key: row for row in (new, kept, added)}
+
+
+def test_merge_with_nothing() -> None:
+    fresh = profile(measurement())
+    assert merge(None, fresh) == (fresh, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"artifact_sha256": "bb"}, "another model.onnx"),
+        ({"hardware": msgspec.structs.replace(HARDWARE, instruction_sets=[])}, "another machine"),
+        ({"hardware": msgspec.structs.replace(HARDWARE, memory_bytes=2**40)}, "another machine"),
+    ],
+)
+def test_rows_of_another_network_or_machine_are_dropped_and_it_is_said(changes: dict[str, Any], reason: str) -> None:
+    fresh = profile(measurement(), **changes)
+    merged, why = merge(profile(measurement(threads=2)), fresh)
+    assert merged == fresh
+    assert why is not None
+    assert reason in why
+
+
+def test_a_few_kilobytes_less_memory_are_the_same_machine() -> None:
+    rebooted = msgspec.structs.replace(HARDWARE, memory_bytes=HARDWARE.memory_bytes - 4096)
+    merged, why = merge(profile(measurement(threads=2)), profile(measurement(), hardware=rebooted))
+    assert why is None
+    assert len(merged.measurements) == 2
+
+
+def test_listing_reads_each_profile_once_in_the_folders_order(tmp_path: Path) -> None:
+    own, shipped = tmp_path / "own", tmp_path / "shipped"
+    for top, artifact in ((own, "b"), (own, "a"), (shipped, "c")):
+        write_profile(top / "machine" / f"{artifact}.json", profile(artifact=artifact))
+    (own / "machine" / "README.md").write_text("# not a profile")
+    (own / "stray.json").write_text("not a profile")
+    found = list_profiles([own, tmp_path / "absent", shipped, own / ".." / "own"])
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+        "own/machine/a.json",
+        "own/machine/b.json",
+        "shipped/machine/c.json",
+    ]
+    assert [read.artifact for read in found.values()] == ["a", "b", "c"]
+
+
+def test_shipped_profiles_can_all_be_read() -> None:
+    assert shipped_profiles_dir().is_dir()
+    for path, read in list_profiles([shipped_profiles_dir()]).items():
+        assert path.stem == read.artifact
+        assert path.parent.name == read.hardware.slug
+
+
+def test_a_place_that_can_be_written_to_is_left_as_it_was(tmp_path: Path) -> None:
+    refuse_unwritable(tmp_path / "profiles" / "machine")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "profiles").write_text("a file")
+    with pytest.raises(OutputError, match=r"profiles.machine"):
+        refuse_unwritable(tmp_path / "profiles" / "machine")
+
+
+def test_profile_is_plain_json_with_its_schema_version(tmp_path: Path) -> None:
+    write_profile(tmp_path / "p.json", profile(measurement()))
+    document = json.loads((tmp_path / "p.json").read_text())
+    assert document["schema_version"] == 1
+    assert document["measurements"][0]["replicates"][0]["samples_ns"] == [2_000_000] * 300
