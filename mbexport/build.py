@@ -10,7 +10,7 @@ import numpy as np
 
 from mbexport.artifact import InputContract, OutputContract, OutputKind, Reference, WeightsOrigin
 from mbexport.errors import MissingPackageError
-from mbexport.pictures import pictures
+from mbexport.pictures import calibration_count, pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from mbexport.spec import ExportOptions, ModelSpec
 
-CALIBRATION_PICTURES = 8
 REFERENCE_PICTURES = 4
 REFERENCE_SEED = 2**31
 """Apart from every calibration seed in practice, so that references are not the pictures calibrated on."""
@@ -75,7 +74,7 @@ def build_model(spec: ModelSpec, weights: str = "random", seed: int = 0) -> Buil
             twin = _construct(spec)
         _assert_float64(twin)
         if weights == "random":
-            shown = pictures(CALIBRATION_PICTURES, spec.height, spec.width, seed)
+            shown = pictures(calibration_count(spec.height, spec.width), spec.height, spec.width, seed)
             random.initialise(twin, network_input(spec, shown).astype(np.float64), seed)
             origin = WeightsOrigin(kind="random", seed=seed)
         else:

@@ -17,6 +17,18 @@ _OCTAVES = ((56, 5), (21, 4), (7, 3), (2, 2), (1, 1))
 """(block side in pixels, weight): coarse structure weighs most, as in photographs."""
 
 
+_PIXELS = 8 * 224 * 224
+_FEWEST, _MOST = 4, 64
+
+
+def calibration_count(height: int, width: int) -> int:
+    """How many pictures random weights are calibrated on: 8 at 224, more where each says less, fewer where memory counts.
+
+    At 32x32 the last feature map is one pixel a picture, and statistics of 8 numbers fit nothing but those 8.
+    """
+    return min(max(round(_PIXELS / (height * width)), _FEWEST), _MOST)
+
+
 def pictures(count: int, height: int, width: int, seed: int) -> NDArray[np.uint8]:
     """``count`` RGB pictures, (count, height, width, 3), values 0..255."""
     rng = np.random.Generator(np.random.PCG64(seed))

@@ -73,8 +73,10 @@ def list_profiles(folders: Iterable[Path]) -> dict[Path, LatencyProfile]:
     Raises:
         DocumentError: one of them is damaged or of a newer schema version.
     """
-    tops = {folder.resolve(): folder for folder in reversed(list(folders))}
-    machines = [machine for top in reversed(tops.values()) for machine in sorted(top.glob("*/"))]
+    tops: dict[Path, Path] = {}
+    for folder in folders:
+        tops.setdefault(folder.resolve(), folder)
+    machines = [machine for top in tops.values() for machine in sorted(top.glob("*/"))]
     return {path: profile for machine in machines for path, profile in read_folder(machine).items()}
 
 

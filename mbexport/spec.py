@@ -48,6 +48,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def __post_init__(self) -> None:
         _check_alpha(self.alpha)
+        msgspec.structs.force_setattr(self, "alpha", float(self.alpha))  # 1 and 1.0 are one network
         if self.variant == "v2" and self.minimalistic:
             raise SpecError("minimalistic exists for variant large and small only, not for v2; drop --minimalistic")
         if self.variant == "v2" and self.dropout_rate is not None:

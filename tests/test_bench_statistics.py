@@ -48,7 +48,7 @@ def test_median_always_exists() -> None:
 
 def coverage_between(low: int, high: int, count: int) -> float:
     """Chance that a median lies between the order statistics ``low`` and ``high`` (from 1) of ``count``."""
-    return sum(math.comb(count, beneath) for beneath in range(low, high)) / 2**count
+    return float(Fraction(sum(math.comb(count, beneath) for beneath in range(low, high)), 2**count))
 
 
 @pytest.mark.parametrize("count", [6, 25, 690])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 from typing import TYPE_CHECKING
@@ -26,12 +27,12 @@ class FakeClock:
         return self.now_ns
 
     def calls(self, durations_ns: Iterable[int]) -> Iterator[Callable[[], object]]:
-        def call(duration_ns: int) -> None:
-            self.now_ns += duration_ns
-            self.runs += 1
-
         for duration_ns in durations_ns:
-            yield lambda duration_ns=duration_ns: call(duration_ns)
+            yield functools.partial(self._pass, duration_ns)
+
+    def _pass(self, duration_ns: int) -> None:
+        self.now_ns += duration_ns
+        self.runs += 1
 
 
 def test_samples_are_the_calls_own_times_in_order() -> None:

@@ -4,11 +4,11 @@ from typing import Any
 
 import psutil
 import pytest
-from measured import replicate
 
 from mbexport.bench.conditions import CpuTimes, peak_resident_bytes, read_conditions, read_cpu_times, resident_bytes
 from mbexport.bench.verdict import judge
 from mbexport.profile import Conditions
+from tests.measured import replicate
 
 SAMPLES = [2_000_000] * 300
 

@@ -7,7 +7,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from measured import HARDWARE, measurement, profile, replicate
 
 from mbexport.errors import DocumentError, InputError, OutputError
 from mbexport.profiles import (
@@ -20,6 +19,7 @@ from mbexport.profiles import (
     shipped_profiles_dir,
     write_profile,
 )
+from tests.measured import HARDWARE, measurement, profile, replicate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -29,9 +29,15 @@ def main(
 
     with screen(verbose=verbose) as own:
         from mbexport import bench, pipeline, validate
+        from mbexport.bench.plan import choose_threads
+        from mbexport.hardware import usable_threads
+        from mbexport.profiles import refuse_unwritable
         from mbexport.runtimes import resolve_targets
 
-        targets = resolve_targets(where.runtime)  # before the build, so that a wrong name costs no time
+        # Before the build, so that what cannot be measured costs no time.
+        targets = resolve_targets(where.runtime)
+        choose_threads(where.threads, usable_threads())
+        refuse_unwritable(profiles)
         with own.progress() as progress:
             built = pipeline.build(
                 spec, export=export, weights=origin.weights, seed=origin.seed, out=form.out, progress=progress

@@ -29,17 +29,30 @@ def run_worker(plan: WorkerPlan, command: Sequence[str] = COMMAND) -> WorkerAnsw
         MbexportError: the same error that the process met.
         MeasuringError: the process died.
     """
-    done = subprocess.run(command, input=msgspec.json.encode(plan), capture_output=True, check=False)
-    chatter = done.stderr.decode(errors="replace").strip()
+    returncode, out, err = _run(command, msgspec.json.encode(plan))
+    chatter = err.decode(errors="replace").strip()
     if chatter:
         _log.debug("%s: %s", plan.target, chatter)
-    if done.returncode:
-        raise errors.MeasuringError(_obituary(plan, done.returncode, chatter))
-    answer = msgspec.json.decode(done.stdout, type=WorkerAnswer | WorkerFailure)
+    if returncode:
+        raise errors.MeasuringError(_obituary(plan, returncode, chatter))
+    answer = msgspec.json.decode(out, type=WorkerAnswer | WorkerFailure)
     if isinstance(answer, WorkerFailure):
         kind: type[errors.MbexportError] = getattr(errors, answer.error)
         raise kind(answer.message)
     return answer
+
+
+def _run(command: Sequence[str], plan: bytes) -> tuple[int, bytes, bytes]:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        try:
+            out, err = process.communicate(plan)
+        except BaseException:
+            # subprocess.run would kill it too, but would not wait for it to be gone.
+            process.kill()
+            process.wait()
+            raise
+    return process.returncode, out, err
 
 
 def _obituary(plan: WorkerPlan, returncode: int, chatter: str) -> str:

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from mbexport import hardware, serde, thresholds
+from mbexport.bench import bench, rows_of
+from mbexport.bench import run as bench_run
+from mbexport.bench.plan import WorkerPlan, choose_batch, choose_threads, interleave
+from mbexport.bench.rows import row_of
+from mbexport.bench.table import table_text
+from mbexport.errors import DocumentError, InputError, MeasuringError, OutputError
+from mbexport.profile import ThreadPlan
+from mbexport.profiles import read_profile, write_profile
+from tests.measured import HARDWARE, answer, measurement, profile, replicate
+from tests.tiny import tiny_artifact
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mbexport.artifact import Artifact
+    from mbexport.bench.plan import WorkerAnswer
+
+THREADS = ThreadPlan(threads=2, most=4, reasons=["2 physical cores", "a cgroup quota of 4 CPUs"])
+FOLDER = "amd-epyc-f25m17-2c"
+
+
+class Workers:
+    """Stands for the measuring processes: every process of the same row answers a little slower than the one before."""
+
+    def __init__(self) -> None:
+        self.plans: list[WorkerPlan] = []
+
+    def __call__(self, plan: WorkerPlan) -> WorkerAnswer:
+        self.plans.append(plan)
+        before = sum(other == plan for other in self.plans) - 1
+        return answer([2_000_000 + 10_000 * before] * 230)
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> Workers:
+    made = Workers()
+    monkeypatch.setattr(bench_run, "run_worker", made)
+    monkeypatch.setattr(hardware, "detect", lambda: HARDWARE)
+    monkeypatch.setattr(hardware, "usable_threads", lambda: THREADS)
+    return made
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Artifact:
+    return tiny_artifact(tmp_path / "artifacts")
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_processes_of_the_rows_take_turns(workers: Workers, artifact: Artifact, tmp_path: Path) -> None:
+    told: list[tuple[str, float]] = []
+    bench(
+        artifact,
+        ["ort:cpu", "openvino:cpu", "ORT:cpu"],
+        profiles=tmp_path / "profiles",
+        progress=lambda text, share: told.append((text, share)),
+    )
+    turn = [
+        ("ort:cpu", "parity"),
+        ("ort:cpu", "production"),
+        ("openvino:cpu", "parity"),
+        ("openvino:cpu", "production"),
+    ]
+    assert [(plan.target, plan.mode) for plan in workers.plans] == turn * 3
+    assert {plan.threads for plan in workers.plans} == {2}
+    assert [share for _, share in told] == pytest.approx([step / 12 for step in range(13)])
+
+
+def test_interleave_goes_round_the_rows() -> None:
+    plans = [
+        WorkerPlan(artifact="a", target=target, mode="parity", threads=1, batch=1, min_samples=1) for target in "AB"
+    ]
+    assert [(row, plan.target) for row, plan in interleave(plans, 3)] == [(0, "A"), (1, "B")] * 3
+
+
+def test_the_processes_together_have_the_samples_that_p99_needs(
+    workers: Workers, artifact: Artifact, tmp_path: Path
+) -> None:
+    bench(artifact, ["ort:cpu"], profiles=tmp_path, modes=["parity"])
+    assert sum(plan.min_samples for plan in workers.plans) >= thresholds.BENCH_MIN_SAMPLES
+    assert len(workers.plans) >= 3
+
+
+def test_profile_keeps_raw_samples_and_the_report_derives_its_rows_from_them(
+    workers: Workers, artifact: Artifact, tmp_path: Path
+) -> None:
+    report = bench(artifact, ["ort:cpu"], threads=1, profiles=tmp_path / "profiles")
+    assert report.profile == str(tmp_path / "profiles" / FOLDER / "tiny.json")
+    stored = read_profile(tmp_path / "profiles" / FOLDER / "tiny.json")
+    assert stored.artifact_sha256 == artifact.sha256
+    assert stored.spec == artifact.manifest.spec
+    assert stored.measurements[0].samples_ns == [2_000_000] * 230 + [2_010_000] * 230 + [2_020_000] * 230
+    assert stored.measurements[0].thread_plan == THREADS
+    assert report.rows == rows_of(stored)
+    assert files(tmp_path / "profiles") == [FOLDER, f"{FOLDER}/README.md", f"{FOLDER}/tiny.json"]
+
+
+PROMISED = (
+    *("runtime", "mode", "precision", "threads", "batch", "samples", "p50_s", "p90_s", "p99_s", "p50_ci_s", "load_s"),
+    *("first_inference_s", "throughput_per_s", "memory_bytes", "verdict", "reasons"),
+)
+
+
+def test_report_is_json_with_the_promised_keys(workers: Workers, artifact: Artifact, tmp_path: Path) -> None:
+    document = json.loads(serde.json_bytes(bench(artifact, ["ort:cpu"], profiles=tmp_path)))
+    assert {"profile", "rows"} <= set(document)
+    for row in document["rows"]:
+        assert set(PROMISED) <= set(row)
+        assert row["p50_s"] == pytest.approx(2.01e-3)
+        assert row["p50_ci_s"][0] <= row["p50_s"] <= row["p50_ci_s"][1]
+        assert row["samples"] == 690
+        assert row["verdict"] == "ok"
+
+
+def test_row_pools_samples_and_wall_clock() -> None:
+    fast = replicate([1_000_000] * 400, throughput_per_s=900.0, load_s=1.0, memory_peak_bytes=7)
+    slow = replicate([3_000_000] * 300, throughput_per_s=300.0, load_s=9.0, memory_peak_bytes=9)
+    row = row_of(measurement(replicates=[fast, slow, fast], batch=1))
+    assert row.samples == 1100
+    assert row.p50_s == pytest.approx(1e-3)
+    assert row.p90_s == pytest.approx(3e-3)
+    assert row.min_s == pytest.approx(1e-3)
+    assert row.mad_s == pytest.approx(0, abs=1e-12)
+    assert row.between_share == pytest.approx(2.0)
+    assert row.throughput_per_s == pytest.approx(1100 / (400 / 900 + 300 / 300 + 400 / 900))
+    assert row.load_s == 1.0
+    assert row.memory_peak_bytes == 9
+
+
+def test_row_of_few_samples_has_a_median_and_no_tail() -> None:
+    row = row_of(measurement(replicates=[replicate([5_000_000])]))
+    assert row.p50_s == pytest.approx(5e-3)
+    assert (row.p90_s, row.p99_s, row.between_share) == (None, None, None)
+
+
+def test_second_bench_extends_the_profile(workers: Workers, artifact: Artifact, tmp_path: Path) -> None:
+    bench(artifact, ["ort:cpu"], threads=1, profiles=tmp_path)
+    report = bench(artifact, ["ort:cpu"], threads=2, profiles=tmp_path)
+    assert report.replaced is None
+    assert {row.threads for row in report.rows} == {2}
+    stored = read_profile(tmp_path / FOLDER / "tiny.json")
+    assert [row.threads for row in stored.measurements] == [1, 2, 1, 2]
+
+
+def test_another_model_replaces_the_profile_and_it_is_said(
+    workers: Workers, artifact: Artifact, tmp_path: Path
+) -> None:
+    path = tmp_path / FOLDER / "tiny.json"
+    write_profile(path, profile(measurement(threads=4)))
+    report = bench(artifact, ["ort:cpu"], profiles=tmp_path)
+    assert report.replaced is not None
+    assert "aa..." in report.replaced
+    assert [row.threads for row in read_profile(path).measurements] == [2, 2]
+
+
+@pytest.mark.parametrize("name", ["tiny.json", "neighbour.json"])
+@pytest.mark.parametrize("content", ["{", '{"schema_version": 99}'])
+def test_profile_that_cannot_be_read_stops_before_measuring(
+    name: str, content: str, workers: Workers, artifact: Artifact, tmp_path: Path
+) -> None:
+    path = tmp_path / "profiles" / FOLDER / name
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(DocumentError, match=name):
+        bench(artifact, ["ort:cpu"], profiles=tmp_path / "profiles")
+    assert workers.plans == []
+    assert path.read_text() == content
+    assert files(tmp_path / "profiles") == [FOLDER, f"{FOLDER}/{name}"]
+
+
+def test_place_that_cannot_be_written_to_stops_before_measuring(
+    workers: Workers, artifact: Artifact, tmp_path: Path
+) -> None:
+    (tmp_path / "profiles").write_text("a file")
+    with pytest.raises(OutputError, match="profiles"):
+        bench(artifact, ["ort:cpu"], profiles=tmp_path / "profiles")
+    assert workers.plans == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"threads": 0}, "threads must be 1 to 4 here, not 0"),
+        ({"threads": -1}, "threads must be 1 to 4 here, not -1"),
+        ({"threads": 5}, "not 5: there are 2 physical cores and a cgroup quota of 4 CPUs"),
+        ({"batch": 0}, "batch must be at least 1, not 0"),
+        ({"targets": []}, "name at least one runtime"),
+        ({"targets": ["ort:cpu", "onnx:cpu"]}, "unknown runtime 'onnx:cpu'"),
+        ({"modes": []}, "one mode"),
+    ],
+)
+def test_bad_input_stops_before_measuring(
+    arguments: dict[str, Any], message: str, workers: Workers, artifact: Artifact, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        bench(artifact, **{"targets": ["ort:cpu"], "profiles": tmp_path / "profiles", **arguments})
+    assert workers.plans == []
+    assert not (tmp_path / "profiles").exists()
+
+
+def test_threads_default_to_the_plan_and_reach_to_its_limit() -> None:
+    assert [choose_threads(wanted, THREADS) for wanted in (None, 1, 4)] == [2, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "exported", "chosen"), [(None, None, 1), (None, 8, 8), (8, 8, 8), (3, None, 3), (1, None, 1)]
+)
+def test_batch_is_the_wanted_the_exported_or_one(wanted: int | None, exported: int | None, chosen: int) -> None:
+    assert choose_batch(wanted, exported) == chosen
+
+
+def test_another_batch_than_the_static_one_is_refused(workers: Workers, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"built for batch 2, not 1; drop --batch, or build it with --batch dynamic"):
+        bench(tiny_artifact(tmp_path, batch=2), ["ort:cpu"], batch=1, profiles=tmp_path / "profiles")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MeasuringError])
+def test_a_stop_in_the_middle_leaves_nothing(
+    error: type[BaseException], workers: Workers, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop_at_fourth(plan: WorkerPlan) -> WorkerAnswer:
+        if len(workers.plans) == 3:
+            raise error
+        return workers(plan)
+
+    monkeypatch.setattr(bench_run, "run_worker", stop_at_fourth)
+    with pytest.raises(error):
+        bench(artifact, ["ort:cpu"], profiles=tmp_path / "profiles")
+    assert not (tmp_path / "profiles").exists()
+
+
+def test_table_has_a_line_for_every_row_of_every_profile(tmp_path: Path) -> None:
+    slow = [2_000_000] * 600 + [40_000_000] * 100
+    folder = {
+        tmp_path / "b.json": profile(measurement(replicates=[replicate(slow)], verdict="noisy"), artifact="b"),
+        tmp_path / "a.json": profile(
+            measurement(threads=2, measured_on="2026-03-04", versions={"openvino": "2026.4"}),
+            measurement(replicates=[replicate([1_234_567] * 100)]),
+            artifact="a",
+        ),
+    }
+    lines = table_text(folder).splitlines()
+    assert lines[0] == f"# {FOLDER}"
+    assert "AMD EPYC, x86_64, 2 cores, 4 threads, 8 GiB" in lines[2]
+    assert "2026-01-02 to 2026-03-04" in lines[2]
+    assert "onnxruntime 1.31.1, openvino 2026.4" in lines[2]
+    header, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    table = [dict(zip(header, row, strict=True)) for row in rows]
+    assert [(row["network"], row["threads"]) for row in table] == [
+        ("[a](a.json)", "1"),
+        ("[a](a.json)", "2"),
+        ("[b](b.json)", "1"),
+    ]
+    assert table[0]["p50 ms (95% interval)"] == "1.235 (1.235 to 1.235)"
+    assert (table[0]["p90 ms"], table[0]["p99 ms"]) == ("1.235", "-")
+    assert (table[2]["p90 ms"], table[2]["p99 ms"], table[2]["verdict"]) == ("40.0", "40.0", "noisy")
+    assert (table[2]["load ms"], table[2]["first inference ms"]) == ("200.0", "300.0")
+
+
+def test_readme_is_made_from_all_profiles_of_the_folder(workers: Workers, artifact: Artifact, tmp_path: Path) -> None:
+    neighbour = msgspec.structs.replace(profile(measurement()), artifact="neighbour")
+    write_profile(tmp_path / FOLDER / "neighbour.json", neighbour)
+    bench(artifact, ["ort:cpu"], profiles=tmp_path)
+    text = (tmp_path / FOLDER / "README.md").read_text()
+    assert text.count("[neighbour](neighbour.json)") == 1
+    assert text.count("[tiny](tiny.json)") == 2
+
+
+def test_whole_road_on_a_real_engine(tmp_path: Path) -> None:
+    report = bench(tiny_artifact(tmp_path), ["ort:cpu"], threads=1, modes=["parity"], profiles=tmp_path / "profiles")
+    (row,) = report.rows
+    assert row.p99_s is not None
+    assert 0 < row.min_s <= row.p50_ci_s[0] <= row.p50_s <= row.p50_ci_s[1] <= row.p99_s
+    assert (row.precision, row.threads, row.batch) == ("f32", 1, 1)
+    assert row.verdict in {"ok", "noisy"}

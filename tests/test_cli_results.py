@@ -1,0 +1,261 @@
+"""What the commands print: promised JSON keys, tables that fit 80 columns, exit codes of checks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from measured import answer, measurement, profile, replicate
+from tiny import TinyNetwork, tiny_artifact
+from typer.testing import CliRunner, Result
+
+from mbexport import pipeline
+from mbexport.bench import rows_of, run
+from mbexport.pipeline import BuildResult
+from mbexport.profiles import profile_path, write_profile
+from mbexport_cli.app import app
+
+RANDOM = "random weights: for graph and latency only"
+VALIDATION_ROW = {
+    *("runtime", "mode", "precision", "placement", "sqnr_db", "max_abs_error", "top1_agreement", "threshold_db"),
+    *("passed", "reason"),
+}
+BENCH_ROW = {
+    *("runtime", "mode", "threads", "batch", "samples", "p50_s", "p90_s", "p99_s", "p50_ci_s", "load_s"),
+    *("first_inference_s", "throughput_per_s", "memory_bytes", "verdict", "reasons"),
+}
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def quick_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring processes that answer at once: 100 samples of 2 ms each, which is too few for p99 in one of them."""
+    monkeypatch.setattr(run, "run_worker", lambda _plan: answer([2_000_000] * 40))
+
+
+def broken_artifact(out: Path) -> str:
+    """An artifact whose model has other weights than its reference."""
+    good = TinyNetwork()
+    bad = TinyNetwork(weights=good.weights | {"bias": good.weights["bias"] + np.float32([0, 0.1, 0, 0, 0])})
+    return str(tiny_artifact(out, good, model=bad.onnx_model().SerializeToString()).path)
+
+
+def test_validate_json(here: Path) -> None:
+    done = invoke("validate", str(tiny_artifact(here).path), "--runtime", "ort:cpu", "--json")
+    assert done.exit_code == 0
+    document = json.loads(done.stdout)
+    assert document["passed"] is True
+    assert [row.keys() >= VALIDATION_ROW for row in document["rows"]] == [True]
+    assert document["rows"][0]["precision"] == {"requested": "f32", "effective": "f32"}
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_failed_check_is_printed_and_exits_1(form: list[str], here: Path) -> None:
+    done = invoke("validate", broken_artifact(here), "--runtime", "ort:cpu", *form)
+    assert done.exit_code == 1
+    assert done.stderr == ""
+    if form:
+        assert json.loads(done.stdout)["passed"] is False
+    else:
+        assert "FAILED" in done.stdout
+
+
+@pytest.mark.usefixtures("quick_worker")
+def test_bench_json(here: Path) -> None:
+    done = invoke("bench", str(tiny_artifact(here).path), "--runtime", "ort:cpu", "--json")
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert Path(document["profile"]).is_file()
+    assert Path(document["profile"]).is_relative_to("profiles")
+    assert [row["mode"] for row in document["rows"]] == ["parity", "production"]
+    for row in document["rows"]:
+        assert row.keys() >= BENCH_ROW
+        assert row["p50_s"] == pytest.approx(0.002)
+        assert row["p99_s"] is None  # 120 samples; 662 are needed
+
+
+@pytest.mark.usefixtures("quick_worker")
+def test_bench_text(here: Path) -> None:
+    done = invoke("bench", str(tiny_artifact(here).path), "--runtime", "ort:cpu", "--threads", "1")
+    assert done.exit_code == 0, done.output
+    assert RANDOM in done.stdout
+    latency = next(line.split() for line in done.stdout.splitlines() if line.startswith("ort:cpu"))
+    assert latency[3:6] == ["2.00", "2.00", "insufficient"]
+    assert "threads: 1, batch: 1" in done.stdout
+
+
+@pytest.mark.parametrize("passes", [True, False])
+@pytest.mark.usefixtures("quick_worker")
+def test_run(passes: bool, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole road but Keras, whose place a ready artifact takes."""
+
+    def build(_spec: Any, *, out: Path, **_: Any) -> BuildResult:
+        if not passes:
+            broken_artifact(out)
+            from mbexport.artifact import read_artifact
+
+            return BuildResult(read_artifact(out / "tiny"), {"convert": 1.0})
+        return BuildResult(tiny_artifact(out), {"convert": 1.0})
+
+    monkeypatch.setattr(pipeline, "build", build)
+    done = invoke("run", "--variant", "small", "--runtime", "ort:cpu", "--json")
+    assert done.exit_code == (0 if passes else 1), done.output
+    document = json.loads(done.stdout)
+    assert document.keys() == {"build", "validate", "bench"}
+    keys = {"artifact", "model", "sha256", "spec", "graph", "timings_s"}
+    assert document["build"].keys() >= keys
+    assert document["build"]["graph"].keys() >= {"nodes", "ops", "passes"}
+    assert Path(document["build"]["model"]).is_file()
+    assert document["validate"]["passed"] is passes
+    assert Path(document["bench"]["profile"]).is_file()
+    text = invoke("run", "--variant", "small", "--runtime", "ort:cpu")
+    assert text.exit_code == done.exit_code
+    for words in (RANDOM, "before  after", "SQNR dB", "p50 ms", document["bench"]["profile"]):
+        assert words in text.stdout
+
+
+def test_build_json(small_artifact: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "build", lambda *_args, **_named: BuildResult(small_artifact, {"convert": 1.0}))
+    document = json.loads(invoke("build", "--variant", "small", "--json").stdout)
+    assert {"name", "modified", "sqnr_db", "skipped"} <= document["graph"]["passes"][0].keys()
+    text = invoke("build", "--variant", "small")
+    assert text.exit_code == 0
+    assert RANDOM in text.stdout
+    counted = [line.split() for line in text.stdout.splitlines()]
+    assert ["nodes", str(document["graph"]["nodes_before"]), str(document["graph"]["nodes"])] in counted
+
+
+def test_options_reach_the_build(monkeypatch: pytest.MonkeyPatch, small_artifact: Any) -> None:
+    seen: dict[str, Any] = {}
+
+    def build(spec: Any, **named: Any) -> BuildResult:
+        seen.update(named, spec=spec)
+        return BuildResult(small_artifact, {})
+
+    monkeypatch.setattr(pipeline, "build", build)
+    form = [
+        "--layout",
+        "nchw",
+        "--batch",
+        "4",
+        "--opset",
+        "15",
+        "--seed",
+        "7",
+        "--out",
+        "elsewhere",
+        "--weights",
+        "w.h5",
+    ]
+    top = ["--no-include-top", "--pooling", "avg", "--classifier-activation", "none", "--dropout-rate", "0.5"]
+    size = ["--minimalistic", "--alpha", "0.75", "--resolution", "192x256", "--classes", "7"]
+    assert invoke("build", "--variant", "large", *size, *top, *form).exit_code == 0
+    spec, export = seen["spec"], seen["export"]
+    assert (spec.variant, spec.minimalistic, spec.alpha) == ("large", True, 0.75)
+    assert (spec.height, spec.width, spec.classes) == (192, 256, 7)
+    assert (spec.include_top, spec.pooling, spec.classifier_activation) == (False, "avg", "none")
+    assert spec.dropout_rate == 0.5
+    assert (export.layout, export.batch, export.opset) == ("nchw", 4, 15)
+    assert (seen["weights"], seen["seed"], seen["out"]) == ("w.h5", 7, Path("elsewhere"))
+
+
+def test_latency_table_fits_80_columns(here: Path) -> None:
+    few = [replicate([1_234_567_890] * 10)]
+    slow = [measurement(runtime="openvino:gpu.1", mode="production", precision="bf16", replicates=few)]
+    [row] = rows_of(profile(*slow))
+    write_profile(profile_path(here / "profiles", profile().hardware, "tiny"), profile(*slow))
+    done = invoke("profile", "show", "tiny")
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("openvino:gpu.1")]
+    assert line.split() == ["openvino:gpu.1", "production", "bf16", "1234.57", "insufficient", "insufficient", "ok"]
+    assert len(line) <= 80
+    assert row.p90_s is None
+
+
+def test_profile_show_says_which_is_which(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mbexport import profiles
+
+    monkeypatch.setattr(profiles, "shipped_profiles_dir", lambda: here / "shipped")
+    write_profile(profile_path(here / "shipped", profile().hardware, "one"), profile(measurement(), artifact="one"))
+    write_profile(profile_path(here / "profiles", profile().hardware, "two"), profile(measurement(), artifact="two"))
+    text = invoke("profile", "show").stdout
+    shipped, own = text.index("shipped with mbexport"), text.index("measured here")
+    assert (shipped < text.index("one") < text.index("two")) == (shipped < own)
+    document = json.loads(invoke("profile", "show", "--json").stdout)
+    assert {(entry["artifact"], entry["shipped"]) for entry in document["profiles"]} == {("one", True), ("two", False)}
+    assert json.loads(invoke("profile", "show", "tw", "--json").stdout)["profiles"][0]["artifact"] == "two"
+    assert "one" not in invoke("profile", "show", "two").stdout.replace("shipped", "").split()
+
+
+def test_info_of_one() -> None:
+    document = json.loads(invoke("info", "--variant", "small", "--json").stdout)
+    assert document.keys() >= {"spec", "parameters", "macs", "published"}
+    assert document["spec"]["variant"] == "small"
+    # timm counts 2.54 M, moving statistics left out.
+    assert document["trainable_parameters"] / 1e6 == pytest.approx(2.54, abs=0.005)
+    assert document == json.loads(invoke("info", "--model", "tf_mobilenetv3_small_100", "--json").stdout)
+
+
+def test_info_of_the_six() -> None:
+    text = invoke("info").stdout
+    published = {
+        "mobilenet_v3_large_1.0_224": ("5.4", "217"),
+        "mobilenet_v3_large_0.75_224": ("4.0", "155"),
+        "mobilenet_v3_large_minimalistic_1.0_224": ("3.9", "209"),
+        "mobilenet_v3_small_1.0_224": ("2.9", "66"),
+        "mobilenet_v3_small_0.75_224": ("2.4", "44"),
+        "mobilenet_v3_small_minimalistic_1.0_224": ("2.0", "65"),
+    }
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith("mobilenet")}
+    for name, (parameters, macs) in published.items():
+        line = next(line for line in text.splitlines() if line.split()[:1] == [name])
+        assert (line.split()[2], line.split()[4]) == (parameters, macs)
+        assert len(line) <= 80
+    wrong = [line for line in text.splitlines() if "parameters do not hold" in line]
+    assert [line.partition(":")[0] for line in wrong] == ["mobilenet_v3_small_1.0_224", "mobilenet_v3_small_0.75_224"]
+    assert rows.keys() >= published.keys()
+
+
+def test_list() -> None:
+    names = [entry["name"] for entry in json.loads(invoke("list", "--json").stdout)["models"]]
+    text = invoke("list").stdout
+    assert all(name in text for name in [*names, "tf_mobilenetv3_large_minimal_100"])
+    assert all(invoke("info", "--model", name, "--json").exit_code == 0 for name in names)
+
+
+COMMANDS = [
+    ["run"],
+    ["build"],
+    ["validate"],
+    ["bench"],
+    ["profile"],
+    ["profile", "show"],
+    ["list"],
+    ["info"],
+    ["doctor"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_ends_with_an_example(command: list[str]) -> None:
+    done = invoke(*command, "--help")
+    assert done.exit_code == 0
+    last = [line.strip() for line in done.stdout.splitlines() if line.strip()][-1]
+    assert last.startswith("Example: mbexport " + " ".join(command))
+
+
+def test_version() -> None:
+    from importlib.metadata import version
+
+    assert invoke("--version").stdout == f"mbexport {version('mbexport')}\n"

@@ -1,0 +1,118 @@
+"""Who writes where: one result on stdout, words on stderr, the engines' chatter nowhere; and how a command ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny import tiny_artifact
+
+CHATTER = """
+import os, sys, warnings, logging, ctypes
+import mbexport.validate as target
+real = target.validate
+def validate(*arguments, **named):
+    os.write(1, b"CHATTER\\n"); os.write(2, b"CHATTER\\n")
+    ctypes.CDLL(None).puts(b"CHATTER")
+    print("CHATTER"); print("CHATTER", file=sys.stderr)
+    warnings.warn("CHATTER"); logging.getLogger("engine").error("CHATTER")
+    {then}
+target.validate = validate
+from mbexport_cli.__main__ import main
+main()
+"""
+
+
+def chattering(then: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = CHATTER.format(then=then)
+    return subprocess.run(
+        [sys.executable, "-c", program, "validate", *arguments], check=False, capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> str:
+    return str(tiny_artifact(tmp_path).path)
+
+
+def test_chatter_goes_nowhere(tiny: str) -> None:
+    done = chattering("return real(*arguments, **named)", tiny, "--json", "--runtime", "ort:cpu")
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["passed"] is True
+    assert done.returncode == 0
+
+
+def test_verbose_sends_chatter_to_stderr(tiny: str) -> None:
+    done = chattering("return real(*arguments, **named)", tiny, "--json", "--runtime", "ort:cpu", "-v")
+    assert done.stderr.count("CHATTER") >= 7
+    assert "CHATTER" not in done.stdout
+    assert json.loads(done.stdout)["passed"] is True
+
+
+def test_bug_is_told_in_two_lines(tiny: str) -> None:
+    done = chattering("raise KeyError('two\\nlines')", tiny, "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 2
+    assert "KeyError" in done.stderr
+    assert "-v" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_crash_of_an_engine_is_not_silent(tiny: str) -> None:
+    done = chattering("ctypes.string_at(0)", tiny, "--json")
+    assert done.returncode == -signal.SIGSEGV
+    assert "Segmentation fault" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_interrupt(tiny: str, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    program = CHATTER.format(then=f"open({str(ready)!r}, 'w').close(); import time; time.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "validate", tiny], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not ready.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout, stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell")
+@pytest.mark.parametrize("closing", ["| true", ">&-", "2>&-", ">&- 2>&-", "<&-"])
+@pytest.mark.parametrize("arguments", ["list", "list --json", "--help"])
+def test_closed_streams_are_no_error(arguments: str, closing: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"'{sys.executable}' -m mbexport_cli {arguments} {closing}"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    if closing in {"2>&-", "<&-"}:
+        assert "mobilenet_v3_small_1.0_224" in done.stdout or "Usage" in done.stdout
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_piped_output_has_no_colour_and_no_cut(tiny: str, columns: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mbexport_cli", "validate", tiny, "--runtime", "ort:cpu"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": columns},
+    )
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    assert "…" not in done.stdout
+    [row] = [line.split() for line in done.stdout.splitlines() if line.startswith("ort:cpu")]
+    assert row[1:3] == ["parity", "f32"]
+    assert row[-1] == "passed"
