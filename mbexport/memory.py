@@ -20,7 +20,7 @@ BYTES_PER_PARAMETER = 44
 Measured as peak resident memory of whole builds: 40 for MobileNetV2 at alpha 8.
 """
 BYTES_PER_ACTIVATION = 32
-"""For each calibration picture: 8 bytes (float64) x 4, as convolution, batch norm, activation and padding are kept apart.
+"""For each calibration picture: 8 bytes (float64) x 4: convolution, batch norm, activation and padding are kept apart.
 
 Measured likewise, with 8 pictures: 27 to 30 for V2 1.0 at 640, V2 0.35, V3 Large and V3 Small at 448.
 """

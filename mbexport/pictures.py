@@ -22,7 +22,7 @@ _FEWEST, _MOST = 4, 64
 
 
 def calibration_count(height: int, width: int) -> int:
-    """How many pictures random weights are calibrated on: 8 at 224, more where each says less, fewer where memory counts.
+    """How many pictures random weights are calibrated on: 8 at 224, more of smaller ones, fewer of larger ones.
 
     At 32x32 the last feature map is one pixel a picture, and statistics of 8 numbers fit nothing but those 8.
     """

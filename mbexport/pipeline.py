@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mbexport import serde
 from mbexport.artifact import MODEL, Artifact, Manifest, Reference, refuse_foreign, write_artifact
 from mbexport.errors import ConversionError, MissingPackageError
 from mbexport.spec import ExportOptions
@@ -67,6 +68,7 @@ def build(
     export = export or ExportOptions()
     clock = _Clock(progress)
     refuse_foreign(out / spec.slug)
+    serde.refuse_unwritable(out)
     check_memory(spec)
     if weights != "random":
         from mbexport.weights.keras_file import check_path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,19 +94,6 @@ def merge(stored: LatencyProfile | None, fresh: LatencyProfile) -> tuple[Latency
         return fresh, "the stored profile was of another machine with the same name"
     rows = {row.key: row for row in (*stored.measurements, *fresh.measurements)}
     return msgspec.structs.replace(fresh, measurements=[rows[key] for key in sorted(rows)]), None
-
-
-def refuse_unwritable(folder: Path) -> None:
-    """Try to write where ``folder`` is or will be, and leave nothing behind.
-
-    Raises:
-        OutputError: it cannot be written to.
-    """
-    with serde.writing(folder):
-        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-        with tempfile.TemporaryFile(dir=there) as probe:
-            probe.write(bytes(4096))
-            probe.flush()
 
 
 def _fingerprint(hardware: Hardware) -> Mapping[str, object]:

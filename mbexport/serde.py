@@ -67,6 +67,19 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Try to write where ``folder`` is or will be, and leave nothing behind.
+
+    Raises:
+        OutputError: it cannot be written to.
+    """
+    with writing(folder):
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        with tempfile.TemporaryFile(dir=there) as probe:
+            probe.write(bytes(4096))
+            probe.flush()
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: temporary file beside it, fsync, rename.
 

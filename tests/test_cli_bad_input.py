@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import tiny_artifact
 from typer.testing import CliRunner
 
 from mbexport_cli.app import app
+from tests.tiny import tiny_artifact
 
 SMALL = ["--variant", "small"]
 SPECS = {
@@ -73,13 +73,13 @@ def refused(arguments: list[str], code: int, word: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["build", "run"])
-@pytest.mark.parametrize("arguments, word", BUILDS.values(), ids=BUILDS.keys())
+@pytest.mark.parametrize(("arguments", "word"), BUILDS.values(), ids=BUILDS.keys())
 @pytest.mark.usefixtures("empty")
 def test_build(command: str, arguments: list[str], word: str) -> None:
     refused([command, *arguments, "--json"], 2, word)
 
 
-@pytest.mark.parametrize("arguments, word", SPECS.values(), ids=SPECS.keys())
+@pytest.mark.parametrize(("arguments", "word"), SPECS.values(), ids=SPECS.keys())
 @pytest.mark.usefixtures("empty")
 def test_info(arguments: list[str], word: str) -> None:
     refused(["info", *arguments, "--json"], 2, word)
@@ -151,7 +151,7 @@ USAGE = {
 }
 
 
-@pytest.mark.parametrize("arguments, word", USAGE.values(), ids=USAGE.keys())
+@pytest.mark.parametrize(("arguments", "word"), USAGE.values(), ids=USAGE.keys())
 def test_usage(arguments: list[str], word: str, empty: Path) -> None:
     done = mbexport(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
@@ -174,7 +174,7 @@ def mbexport(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 
 @pytest.mark.parametrize(
-    "package, arguments, extra",
+    ("package", "arguments", "extra"),
     [
         ("tensorflow", ["build", *SMALL], "mbexport[build]"),
         ("openvino", ["validate", "tiny", "--runtime", "openvino:cpu"], "mbexport[openvino]"),

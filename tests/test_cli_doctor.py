@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytest
 from typer.testing import CliRunner
 
 from mbexport import doctor
 from mbexport_cli.app import app
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
 
 
 def test_packages_that_import_are_no_problem() -> None:
@@ -35,10 +40,10 @@ def test_package_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.Monke
 def versions(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str]) -> None:
     def version(name: str) -> str:
         if name not in installed:
-            raise doctor.importlib.metadata.PackageNotFoundError(name)
+            raise importlib.metadata.PackageNotFoundError(name)
         return installed[name]
 
-    monkeypatch.setattr(doctor.importlib.metadata, "version", version)
+    monkeypatch.setattr(importlib.metadata, "version", version)
 
 
 def test_two_packages_of_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:

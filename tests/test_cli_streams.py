@@ -8,10 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from tiny import tiny_artifact
+
+from tests.tiny import tiny_artifact
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CHATTER = """
 import os, sys, warnings, logging, ctypes

@@ -7,8 +7,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from mbexport.artifact import Artifact
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {
@@ -66,10 +70,12 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert loaded & HEAVY == set()
 
 
-def test_validating_imports_no_tensorflow(small_artifact: object) -> None:
-    path = getattr(small_artifact, "path")  # noqa: B009 - typed as object to keep this file free of mbexport
+def test_validating_imports_no_tensorflow(small_artifact: Artifact) -> None:
+    path = small_artifact.path
     statement = (
-        "from pathlib import Path\nfrom mbexport.artifact import read_artifact\nfrom mbexport.validate import validate\n"
+        "from pathlib import Path\n"
+        "from mbexport.artifact import read_artifact\n"
+        "from mbexport.validate import validate\n"
         f"assert validate(read_artifact(Path({str(path)!r})), ['ort:cpu', 'openvino:cpu']).passed"
     )
     assert modules_after(statement) & {"tensorflow", "keras", "tf2onnx", "scipy", "rich", "typer"} == set()
@@ -94,6 +100,7 @@ from mbexport.pipeline import build
 from mbexport.runtimes import resolve_targets
 from mbexport.spec import ModelSpec
 from pathlib import Path
+from typing import TYPE_CHECKING
 try:
     build(ModelSpec(variant="small"), out=Path(sys.argv[1]))
 except MissingPackageError as error:

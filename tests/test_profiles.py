@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mbexport import serde
 from mbexport.errors import DocumentError, InputError, OutputError
 from mbexport.profiles import (
     list_profiles,
@@ -15,7 +16,6 @@ from mbexport.profiles import (
     profile_path,
     read_folder,
     read_profile,
-    refuse_unwritable,
     shipped_profiles_dir,
     write_profile,
 )
@@ -133,14 +133,14 @@ def test_shipped_profiles_can_all_be_read() -> None:
 
 
 def test_a_place_that_can_be_written_to_is_left_as_it_was(tmp_path: Path) -> None:
-    refuse_unwritable(tmp_path / "profiles" / "machine")
+    serde.refuse_unwritable(tmp_path / "profiles" / "machine")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "profiles").write_text("a file")
     with pytest.raises(OutputError, match=r"profiles.machine"):
-        refuse_unwritable(tmp_path / "profiles" / "machine")
+        serde.refuse_unwritable(tmp_path / "profiles" / "machine")
 
 
 def test_profile_is_plain_json_with_its_schema_version(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 """``mbexport`` and ``python -m mbexport_cli``: run the application and turn what goes wrong into words and a code."""
 
 import os
+import signal
 import sys
 
+TERMINATED = 143
+"""128 + SIGTERM, as shells report it."""
 _TOLD_VERBOSE = {"-v", "--verbose"}
 
 
 def main() -> None:
     """The console script. Exit codes: 0 done, 1 a check failed (or a bug), 2 bad input, 3 missing, 130 interrupted."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # unwinds, so that nothing half-written stays
     verbose = not _TOLD_VERBOSE.isdisjoint(sys.argv[1:])
     try:
         from mbexport_cli import streams

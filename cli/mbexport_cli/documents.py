@@ -57,6 +57,11 @@ def catalogue(entries: "Iterable[Published]") -> dict[str, Any]:
     return {"models": list(entries)}
 
 
+def is_shipped(path: "Path", shipped: "Path") -> bool:
+    """Whether a profile travels with mbexport; in a source tree ``./profiles`` may be that very folder."""
+    return path.resolve().is_relative_to(shipped.resolve())
+
+
 def profiles(found: "Mapping[Path, LatencyProfile]", shipped: "Path") -> dict[str, Any]:
     """Profiles without their raw samples, which lie in the files."""
     from mbexport.bench import rows_of
@@ -65,7 +70,7 @@ def profiles(found: "Mapping[Path, LatencyProfile]", shipped: "Path") -> dict[st
         "profiles": [
             {
                 "path": str(path),
-                "shipped": path.is_relative_to(shipped),
+                "shipped": is_shipped(path, shipped),
                 "hardware": profile.hardware.slug,
                 "artifact": profile.artifact,
                 "artifact_sha256": profile.artifact_sha256,

@@ -15,6 +15,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from mbexport_cli.documents import is_shipped
+
 if TYPE_CHECKING:
     from mbexport.artifact import Artifact, GraphReport
     from mbexport.bench import BenchReport, BenchRow
@@ -177,7 +179,7 @@ def profiles(found: "Mapping[Path, LatencyProfile]", shipped: Path) -> Iterator[
         yield "no profiles yet; measure with: mbexport bench ARTIFACT"
     machine = ""
     for path, profile in sorted(found.items(), key=lambda item: (str(item[0].parent), str(item[0]))):
-        origin = "shipped with mbexport" if path.is_relative_to(shipped) else "measured here"
+        origin = "shipped with mbexport" if is_shipped(path, shipped) else "measured here"
         if machine != str(path.parent):
             machine = str(path.parent)
             yield Text(f"{profile.hardware.slug} ({profile.hardware.cpu})", style="bold")

@@ -31,8 +31,8 @@ def main(
         from mbexport import bench, pipeline, validate
         from mbexport.bench.plan import choose_threads
         from mbexport.hardware import usable_threads
-        from mbexport.profiles import refuse_unwritable
         from mbexport.runtimes import resolve_targets
+        from mbexport.serde import refuse_unwritable
 
         # Before the build, so that what cannot be measured costs no time.
         targets = resolve_targets(where.runtime)

@@ -15,7 +15,7 @@ from mbexport.bench.table import table_text
 from mbexport.bench.verdict import judge
 from mbexport.errors import InputError
 from mbexport.profile import LatencyProfile, Measurement
-from mbexport.profiles import merge, profile_path, read_folder, read_profile, refuse_unwritable, write_profile
+from mbexport.profiles import merge, profile_path, read_folder, read_profile, write_profile
 from mbexport.runtimes import split_target
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def bench(
     plans = _plans(artifact, targets, modes, choose_threads(threads, thread_plan), batch)
     machine = hardware.detect()
     path = profile_path(profiles, machine, artifact.manifest.slug)
-    refuse_unwritable(path.parent)
+    serde.refuse_unwritable(path.parent)
     read_folder(path.parent)  # a profile that cannot be read is better found before measuring than after
     answers = _measure(plans, progress)
     rows = [_measurement(plan, thread_plan, got) for plan, got in zip(plans, answers, strict=True)]
