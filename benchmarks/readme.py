@@ -51,7 +51,8 @@ def machine_table(profiles: list[LatencyProfile]) -> str:
     engines = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()) if name != "python")
     machine = f"{hardware.cpu}, {hardware.physical_cores} cores ({hardware.slug})"
     lines = [
-        f"{machine}; {first.threads} threads, batch {first.batch}; {first.measured_on}; {engines}. p50 and p99 in ms.",
+        f"{machine}; threads {first.threads}, batch {first.batch}; {first.measured_on}; {engines}. Effective precision, p50 and "
+        "p99 in ms; ~ where the replicates or the machine were too noisy for the verdict ok.",
         "",
         "| network | " + " | ".join(f"{runtime} {mode}" for runtime, mode in COLUMNS) + " |",
         "|---|" + "---:|" * len(COLUMNS),
@@ -62,7 +63,8 @@ def machine_table(profiles: list[LatencyProfile]) -> str:
         for column in COLUMNS:
             row = rows.get(column)
             p99 = "-" if row is None or row.p99_s is None else f"{row.p99_s * 1e3:.2f}"
-            cells.append("-" if row is None else f"{row.precision} {row.p50_s * 1e3:.2f}, {p99}")
+            noisy = "" if row is None or row.verdict == "ok" else " ~"
+            cells.append("-" if row is None else f"{row.precision} {row.p50_s * 1e3:.2f}, {p99}{noisy}")
         lines.append(f"| {profile.artifact} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
