@@ -51,8 +51,8 @@ def machine_table(profiles: list[LatencyProfile]) -> str:
     engines = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()) if name != "python")
     machine = f"{hardware.cpu}, {hardware.physical_cores} cores ({hardware.slug})"
     lines = [
-        f"{machine}; threads {first.threads}, batch {first.batch}; {first.measured_on}; {engines}. Effective precision, p50 and "
-        "p99 in ms; ~ where the replicates or the machine were too noisy for the verdict ok.",
+        f"{machine}; threads {first.threads}, batch {first.batch}; {first.measured_on}; {engines}.",
+        "Effective precision, p50 and p99 in ms; ~ where replicates or machine were too noisy for the verdict ok.",
         "",
         "| network | " + " | ".join(f"{runtime} {mode}" for runtime, mode in COLUMNS) + " |",
         "|---|" + "---:|" * len(COLUMNS),
