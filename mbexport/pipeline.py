@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import time
 from contextlib import contextmanager
@@ -67,6 +68,7 @@ def build(
 
     export = export or ExportOptions()
     clock = _Clock(progress)
+    gc.collect()  # Keras models are cycles: an earlier build's gigabytes would otherwise stay for a while
     refuse_foreign(out / spec.slug)
     serde.refuse_unwritable(out)
     check_memory(spec)
