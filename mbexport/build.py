@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,8 @@ def import_keras() -> Any:
         MissingPackageError: TensorFlow or Keras is not installed, or Keras runs on another backend.
     """
     try:
-        import keras
-        import tensorflow as tf  # noqa: F401 - first, so that its absence is named
+        importlib.import_module("tensorflow")  # before Keras, so that its absence is the one named
+        keras = importlib.import_module("keras")
     except ImportError as error:
         raise MissingPackageError(f"building needs TensorFlow ({error}); pip install 'mbexport[build]'") from error
     if keras.backend.backend() != "tensorflow":
