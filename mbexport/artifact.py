@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from mbexport import serde
-from mbexport.errors import ArtifactError, DocumentError, OutputError
+from mbexport.errors import ArtifactError, DocumentError, NewerSchemaError, OutputError
 from mbexport.spec import ExportOptions, Layout, ModelSpec
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ class OutputContract(msgspec.Struct, frozen=True, kw_only=True):
     kind: OutputKind
 
 
+RANDOM_NOTE = "random weights: for graph and latency only"
+
+
 class WeightsOrigin(msgspec.Struct, frozen=True, kw_only=True):
     """Where the weights come from. ``sha256`` is a file's digest, None for random weights."""
 
@@ -60,6 +63,8 @@ class WeightsOrigin(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     file: str | None = None
     sha256: str | None = None
+    note: str | None = None
+    """What the weights must not be used for."""
 
 
 class PassReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,9 +124,16 @@ class Artifact:
         return self.manifest.files[MODEL]
 
     def model_path(self, target: str) -> Path:
-        """The model file for a target such as ``openvino:cpu``: its own, else its engine's."""
+        """The model file for a target such as ``openvino:cpu``: its own, else its engine's.
+
+        Raises:
+            ArtifactError: the manifest names none.
+        """
         models = self.manifest.models
-        return self.path / models.get(target, models[target.partition(":")[0]])
+        name = models.get(target) or models.get(target.partition(":")[0])
+        if name is None:
+            raise ArtifactError(f"{self.path} has no model for {target}, only for {', '.join(models)}; build it again")
+        return self.path / name
 
 
 def read_artifact(path: Path) -> Artifact:
@@ -191,22 +203,30 @@ def write_artifact(
 
 
 def refuse_foreign(target: Path) -> None:
-    """Raise :class:`OutputError` where building would replace something that is not an artifact."""
+    """Raise :class:`OutputError` where building would replace something that is not an artifact, or holds more."""
     with serde.writing(target):
-        if not target.exists() and not target.is_symlink():
+        if not target.is_symlink() and not target.exists():
             return
-        empty = target.is_dir() and not any(target.iterdir())
-        if empty or (target.is_dir() and not target.is_symlink() and _is_manifest(target / MANIFEST)):
-            return
-    raise OutputError(f"{target} exists and is not an artifact; move it away or choose another --out")
+        if target.is_symlink() or not target.is_dir():
+            raise OutputError(f"{target} exists and is not a folder; move it away or choose another --out")
+        found = {path.name for path in target.iterdir()}
+    foreign = sorted(found - _own_files(target / MANIFEST))
+    if foreign:
+        raise OutputError(
+            f"{target} holds {foreign[0]}, which is no part of an artifact, and building would replace the folder; "
+            "move it away or choose another --out"
+        )
 
 
-def _is_manifest(path: Path) -> bool:
+def _own_files(manifest: Path) -> set[str]:
+    """The names that an artifact with this manifest holds; none where it is no artifact's manifest."""
+    own = {MANIFEST, MODEL, REFERENCE}
     try:
-        serde.read_document(path, dict, SCHEMA_VERSION)
-    except DocumentError as error:
-        return "schema version" in str(error)  # a newer mbexport's artifact may be replaced too
-    return True
+        return own | set(serde.read_document(manifest, Manifest, SCHEMA_VERSION).files)
+    except NewerSchemaError:
+        return own  # a newer mbexport's artifact may be replaced too
+    except DocumentError:
+        return set()
 
 
 def _check_file(folder: Path, name: str, digest: str) -> None:
@@ -215,8 +235,11 @@ def _check_file(folder: Path, name: str, digest: str) -> None:
     file = folder / name
     if file.is_symlink() or not file.is_file():
         raise ArtifactError(f"{folder} lacks {name}, which its manifest lists; build the artifact again")
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtifactError(f"{file} cannot be read: {error.strerror}") from error
     if found != digest:
         raise ArtifactError(
             f"{file} is not the file that was built: its sha256 is {found[:12]}..., "

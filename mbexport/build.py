@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from mbexport.artifact import InputContract, OutputContract, OutputKind, Reference, WeightsOrigin
+from mbexport.artifact import RANDOM_NOTE, InputContract, OutputContract, OutputKind, Reference, WeightsOrigin
 from mbexport.errors import MissingPackageError
 from mbexport.pictures import calibration_count, pictures
 
@@ -41,16 +42,24 @@ def import_keras() -> Any:
     Raises:
         MissingPackageError: TensorFlow or Keras is not installed, or Keras runs on another backend.
     """
+    wanted = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if wanted != "tensorflow":
+        _refuse_backend(wanted)
     try:
         importlib.import_module("tensorflow")  # before Keras, so that its absence is the one named
         keras = importlib.import_module("keras")
     except ImportError as error:
         raise MissingPackageError(f"building needs TensorFlow ({error}); pip install 'mbexport[build]'") from error
     if keras.backend.backend() != "tensorflow":
-        raise MissingPackageError(
-            f"building needs Keras on the tensorflow backend, not {keras.backend.backend()}; unset KERAS_BACKEND"
-        )
+        _refuse_backend(keras.backend.backend())
     return keras
+
+
+def _refuse_backend(backend: str) -> NoReturn:
+    raise MissingPackageError(
+        f"building needs Keras on the tensorflow backend, not {backend}; "
+        "set KERAS_BACKEND=tensorflow before Keras is imported"
+    )
 
 
 def build_model(spec: ModelSpec, weights: str = "random", seed: int = 0) -> BuiltModel:
@@ -77,7 +86,7 @@ def build_model(spec: ModelSpec, weights: str = "random", seed: int = 0) -> Buil
         if weights == "random":
             shown = pictures(calibration_count(spec.height, spec.width), spec.height, spec.width, seed)
             random.initialise(twin, network_input(spec, shown).astype(np.float64), seed)
-            origin = WeightsOrigin(kind="random", seed=seed)
+            origin = WeightsOrigin(kind="random", seed=seed, note=RANDOM_NOTE)
         else:
             origin = keras_file.load(twin, weights)
         model = _construct(spec)

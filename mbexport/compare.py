@@ -28,7 +28,7 @@ class Comparison:
     threshold_db: float
     passed: bool
     reason: str | None = None
-    """Why it did not pass."""
+    """Why it did not pass, or why passing proves little."""
 
     def __bool__(self) -> bool:
         return self.passed

@@ -31,18 +31,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 INPUT = "input"
+BATCH = "batch"
+"""The name of the first dimension of inputs and outputs."""
 
 
-def onnx_from_keras(model: keras.Model, *, opset: int, batch: int | None = None) -> onnx.ModelProto:
+def onnx_from_keras(model: keras.Model, *, opset: int) -> onnx.ModelProto:
     """Convert a built model with one input, in inference mode, without simplifying anything.
 
     Args:
         model: a Keras model with static height and width, float32.
         opset: ONNX operator set, 13 to 18.
-        batch: static batch, or None for a dynamic one.
 
     Returns:
-        A model whose input is named ``input`` and whose outputs carry the Keras model's output names.
+        A model with a dynamic batch, its input named ``input``, its outputs after the Keras model's output layers.
 
     Raises:
         ConversionError: tf2onnx cannot express an operation of the model.
@@ -59,7 +60,7 @@ def onnx_from_keras(model: keras.Model, *, opset: int, batch: int | None = None)
     outputs = output_names(model)
     graph = tf.Graph()
     with graph.as_default(), _quiet_tf2onnx():
-        _trace(model, outputs, batch)
+        _trace(model, outputs)
         names = [INPUT, *weights]
         try:
             onnx_graph = tfonnx.process_tf_graph(
@@ -75,9 +76,10 @@ def onnx_from_keras(model: keras.Model, *, opset: int, batch: int | None = None)
 
 def output_names(model: keras.Model) -> list[str]:
     """One name per output tensor: ``predictions`` for ``.../predictions/...``; unique within the model."""
+    labels = layer_labels(model)
     names: list[str] = []
     for tensor in model.outputs:
-        layer = layer_labels(model)[id(tensor._keras_history.operation)]  # noqa: SLF001 - Keras's documented history
+        layer = labels[id(tensor._keras_history.operation)]  # noqa: SLF001 - Keras's documented history
         names.append(layer if layer not in names else f"{layer}_{len(names)}")
     return names
 
@@ -102,12 +104,12 @@ def layer_labels(model: keras.Model) -> dict[int, str]:
     return labels
 
 
-def _trace(model: keras.Model, outputs: list[str], batch: int | None) -> None:
+def _trace(model: keras.Model, outputs: list[str]) -> None:
     """Run the model symbolically in the current TensorFlow graph, weights as placeholders named by their path."""
     import keras
     import tensorflow as tf
 
-    shape = (batch, *model.inputs[0].shape[1:])
+    shape = (None, *model.inputs[0].shape[1:])
     pictures = tf.compat.v1.placeholder(tf.float32, shape, name=INPUT)
     holders = [
         (variable, tf.compat.v1.placeholder(tf.float32, variable.shape, name=variable.path))
@@ -156,9 +158,11 @@ def _with_initializers(
         node.output[:] = [renamed.get(name, name) for name in node.output]
     for value in (*graph.input, *graph.output):
         value.name = renamed[value.name]
-        first = value.type.tensor_type.shape.dim[0]
-        if not first.dim_value:
-            first.dim_param = "batch"
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+    used_domains = {node.domain for node in graph.node}
+    unused = [entry for entry in model.opset_import if entry.domain not in used_domains]
+    for entry in unused:  # tf2onnx lists ai.onnx.ml always
+        model.opset_import.remove(entry)
     return model
 
 

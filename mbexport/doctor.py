@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mbexport.profile import Hardware, ThreadPlan
+from mbexport.runtimes import DeviceStatus, all_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -54,15 +55,6 @@ class Extra(msgspec.Struct, frozen=True, kw_only=True):
     install: str
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """One target; where it cannot be used, why, and what mends it."""
-
-    target: str
-    available: bool
-    detail: str
-    remedy: str | None
-
-
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """Something that is here and broken, and the command that mends it."""
 
@@ -77,7 +69,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     hardware: Hardware
     threads: ThreadPlan
-    devices: list[Device]
+    devices: list[DeviceStatus]
     extras: list[Extra]
     problems: list[Problem]
 
@@ -89,17 +81,13 @@ def diagnose(progress: Callable[[str], None] | None = None) -> Diagnosis:
         progress: told what is being looked at.
     """
     from mbexport.hardware import detect, usable_threads
-    from mbexport.runtimes import all_devices
 
     tell = progress or (lambda _message: None)
-    tell("look at the packages")
-    extras = _extras(importlib.metadata.requires("mbexport") or [])
-    installed = [package.name for extra in extras for package in extra.packages if package.version is not None]
     tell("probe the devices")
-    devices = [
-        Device(target=status.target, available=status.available, detail=status.detail, remedy=status.remedy)
-        for status in all_devices()
-    ]
+    devices = all_devices()
+    tell("look at the packages")
+    extras = _extras(importlib.metadata.requires("mbexport") or [], devices)
+    installed = [package.name for extra in extras for package in extra.packages if package.version is not None]
     tell("import the packages")
     broken = import_problems([name for name in installed if name not in _ENGINES])
     return Diagnosis(
@@ -114,11 +102,14 @@ def diagnose(progress: Callable[[str], None] | None = None) -> Diagnosis:
 
 
 def import_problems(packages: Sequence[str]) -> list[Problem]:
-    """Import each package in one fresh process; those that raise, or that take the process down, are problems."""
+    """Import each package in one fresh process; those that raise, or that take the process down, are problems.
+
+    A process that ends before it can import the first one is a problem of Python itself.
+    """
     modules = {_MODULES.get(name, name.replace("-", "_")): name for name in packages}
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "ORT_DISABLE_TELEMETRY": "1"}
     process = subprocess.run(
-        [sys.executable, "-c", _IMPORT_EACH, json.dumps(list(modules))],
+        [sys.executable, "-P", "-c", _IMPORT_EACH, json.dumps(list(modules))],
         check=False,
         capture_output=True,
         env=environment,
@@ -127,16 +118,29 @@ def import_problems(packages: Sequence[str]) -> list[Problem]:
     )
     broken = dict(re.findall(r"^broken (\S+) (.*)$", process.stderr, flags=re.MULTILINE))
     if process.returncode != 0:
-        last = re.findall(r"^begin (\S+)$", process.stderr, flags=re.MULTILINE)[-1]
-        broken[last] = f"importing it ends the process with code {process.returncode}"
+        begun = re.findall(r"^begin (\S+)$", process.stderr, flags=re.MULTILINE)
+        if not begun:
+            return [_broken_python(process)]
+        broken[begun[-1]] = f"importing it ends the process with code {process.returncode}"
     return [
         Problem(what=f"{modules[module]} cannot be imported: {why}", remedy=_reinstall(modules[module]))
         for module, why in broken.items()
     ]
 
 
-def _extras(requirements: Iterable[str]) -> list[Extra]:
-    """The base install and the extras, read from mbexport's own metadata."""
+def _broken_python(process: subprocess.CompletedProcess[str]) -> Problem:
+    """What usually stands in Python's way is a module of the user's that has a standard module's name."""
+    last = process.stderr.strip().rpartition("\n")[2]
+    what = f"a fresh Python ends with code {process.returncode} before it imports anything"
+    return Problem(what=f"{what}: {last}" if last else what, remedy="unset PYTHONPATH")
+
+
+def _extras(requirements: Iterable[str], devices: Iterable[DeviceStatus]) -> list[Extra]:
+    """The base install and the extras, read from mbexport's own metadata.
+
+    Metadata does not name the CUDA libraries, which are extras of onnxruntime-gpu and may also come with the system:
+    ``cuda`` is complete where ONNX Runtime opens a session on it.
+    """
     names: dict[str, list[str]] = {"base": [], **{extra: [] for extra in EXTRAS}}
     for requirement in requirements:
         name = re.match(r"[\w.-]+", requirement)
@@ -145,7 +149,9 @@ def _extras(requirements: Iterable[str]) -> list[Extra]:
         if name and group in names:
             names[group].append(name[0].lower())
     names["base"] = _with_one_onnxruntime(names["base"])
-    return [_extra(name, packages) for name, packages in names.items()]
+    usable = {status.target: status.available for status in devices}
+    works = {"cuda": usable.get("ort:cuda", False)}
+    return [_extra(name, packages, works=works.get(name, True)) for name, packages in names.items()]
 
 
 def _with_one_onnxruntime(names: list[str]) -> list[str]:
@@ -154,11 +160,11 @@ def _with_one_onnxruntime(names: list[str]) -> list[str]:
     return sorted({here if name in _ONNXRUNTIMES else name for name in names})
 
 
-def _extra(name: str, names: list[str]) -> Extra:
+def _extra(name: str, names: list[str], *, works: bool) -> Extra:
     packages = [Package(name=package, version=_version(package)) for package in names]
     return Extra(
         name=name,
-        complete=all(package.version for package in packages),
+        complete=works and all(package.version for package in packages),
         packages=packages,
         install="pip install mbexport" if name == "base" else f"pip install 'mbexport[{name}]'",
     )
@@ -184,7 +190,7 @@ def _rivals() -> list[Problem]:
     ]
 
 
-def _broken_engines(devices: Iterable[Device]) -> list[Problem]:
+def _broken_engines(devices: Iterable[DeviceStatus]) -> list[Problem]:
     """Engines that are installed and yet do not load say so in the details of their devices."""
     broken = {device.detail: device for device in devices if not device.available and " is broken" in device.detail}
     return [Problem(what=detail, remedy=device.remedy or "mbexport doctor -v") for detail, device in broken.items()]

@@ -13,10 +13,6 @@ class MbexportError(Exception):
     exit_code = 1
 
 
-class CheckFailedError(MbexportError):
-    """A check ran and its answer is no."""
-
-
 class MeasuringError(MbexportError):
     """A measuring process died before it could answer."""
 
@@ -49,6 +45,10 @@ class ArtifactError(InputError):
 
 class DocumentError(InputError):
     """A JSON document that is malformed or of a schema version that this release does not know."""
+
+
+class NewerSchemaError(DocumentError):
+    """A document that a newer release wrote."""
 
 
 class OutputError(InputError):

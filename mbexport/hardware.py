@@ -51,20 +51,20 @@ def instruction_sets(flags: Iterable[str]) -> list[str]:
 
 
 def accelerators() -> list[str]:
-    """Names of the NVIDIA GPUs; empty without a driver or without the package ``nvidia-ml-py``."""
+    """Names of the NVIDIA GPUs; empty without the package ``nvidia-ml-py`` or a driver that answers."""
     try:
         import pynvml
     except ImportError:
         return []
     try:
         pynvml.nvmlInit()
+        try:
+            handles = (pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount()))
+            return [pynvml.nvmlDeviceGetName(handle) for handle in handles]
+        finally:
+            pynvml.nvmlShutdown()
     except pynvml.NVMLError:
         return []
-    try:
-        handles = (pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount()))
-        return [pynvml.nvmlDeviceGetName(handle) for handle in handles]
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def usable_threads(root: Path = Path("/")) -> ThreadPlan:

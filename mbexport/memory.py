@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbexport.architecture import activation_elements, layers, parameters
+from mbexport.architecture import activation_elements, largest_activation_elements, layers, parameters
 from mbexport.errors import SpecError
 from mbexport.pictures import calibration_count
 from mbexport.thresholds import ONNX_MAX_BYTES
@@ -31,19 +32,23 @@ def build_bytes(spec: ModelSpec) -> int:
     return BASE_BYTES + _parameter_bytes(spec) + _activation_bytes(spec)
 
 
-def check_memory(spec: ModelSpec) -> None:
-    """Refuse a network whose build this machine cannot hold, by arithmetic alone.
+def check_memory(spec: ModelSpec, batch: int = 1) -> None:
+    """Refuse a network whose build, or one static batch of which, this machine cannot hold, by arithmetic alone.
 
     Raises:
         SpecError: building needs more memory than is available, or the ONNX file would pass protobuf's 2 GiB.
     """
-    import psutil
-
-    needed, available = build_bytes(spec), psutil.virtual_memory().available
+    needed, available = build_bytes(spec), _available_bytes()
     if needed > available:
         raise SpecError(
             f"building {spec.slug} needs about {_gib_up(needed)} GiB of memory, "
             f"{available // 2**30:,} GiB are available; choose a smaller {_culprit(spec)}"
+        )
+    running_bytes = 2 * 4 * batch * largest_activation_elements(spec)  # one layer's input and output, float32
+    if running_bytes > available:
+        raise SpecError(
+            f"a batch of {batch} of {spec.slug} needs at least {_gib_up(running_bytes)} GiB of memory, "
+            f"{available // 2**30:,} GiB are available; choose a smaller --batch"
         )
     model_bytes = 4 * parameters(spec)
     if model_bytes > ONNX_MAX_BYTES:
@@ -51,6 +56,18 @@ def check_memory(spec: ModelSpec) -> None:
             f"the weights of {spec.slug} take {_gib_up(model_bytes)} GiB, an ONNX file holds less than 2 GiB; "
             f"choose a smaller {_widest_option(spec)}"
         )
+
+
+def _available_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """What the system has left, or the container (cgroup v2) where that is less."""
+    import psutil
+
+    available: int = psutil.virtual_memory().available
+    try:
+        limit, used = ((cgroup / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+    except OSError:  # another system, cgroup v1, or no limit at the root
+        return available
+    return available if limit == "max" else min(available, int(limit) - int(used))
 
 
 def _parameter_bytes(spec: ModelSpec) -> int:

@@ -16,11 +16,10 @@ from mbexport.errors import ConversionError, MissingPackageError
 from mbexport.spec import ExportOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     import onnx
     import onnx_ir as ir
-    from numpy.typing import NDArray
 
     from mbexport.artifact import GraphReport, InputContract, OutputContract, WeightsOrigin
     from mbexport.spec import ModelSpec
@@ -71,7 +70,7 @@ def build(
     gc.collect()  # Keras models are cycles: an earlier build's gigabytes would otherwise stay for a while
     refuse_foreign(out / spec.slug)
     serde.refuse_unwritable(out)
-    check_memory(spec)
+    check_memory(spec, export.batch or 1)
     if weights != "random":
         from mbexport.weights.keras_file import check_path
 
@@ -87,12 +86,14 @@ def build(
         reference = keras_side.reference_of(built, spec, output_names(built.float32), INPUT)
         reference = _in_layout(reference, export)
     with clock.step("convert"):
-        proto = onnx_from_keras(built.float32, opset=export.opset, batch=export.batch)
+        proto = onnx_from_keras(built.float32, opset=export.opset)
     outputs = keras_side.output_contracts(spec, reference, export)
     with clock.step("simplify"):
         graph, report = _simplify(proto, reference, outputs, export, progress)
     with clock.step("check against Keras"):
-        _check_whole(graph, reference, outputs, export)
+        _check_whole(graph, reference, outputs)
+        if export.batch is not None:
+            _fix_batch(graph, export.batch)
     contract = keras_side.input_contract(spec, export, INPUT)
     manifest = _manifest(spec, export, built.origin, contract, outputs, report)
     with clock.step("write"):
@@ -148,38 +149,42 @@ def _simplify(
     export: ExportOptions,
     progress: Callable[[str], None] | None,
 ) -> tuple[ir.Model, GraphReport]:
-    """The passes, guarded on two reference pictures, or on as many as a static batch wants."""
+    """The passes, guarded on two reference pictures: two, so that a mixed-up batch shows."""
     from mbexport.graph import simplify
     from mbexport.validate import threshold_db
 
     return simplify(
         proto,
-        _first(reference.inputs, export.batch or 2),
+        {name: array[:2] for name, array in reference.inputs.items()},
         limit_db=min(threshold_db(output, reference) for output in outputs),
         layout=export.layout,
         progress=progress,
     )
 
 
-def _first(arrays: Mapping[str, NDArray[Any]], count: int) -> dict[str, NDArray[Any]]:
-    """The first ``count`` rows of each array, starting over where there are fewer."""
-    import numpy as np
-
-    return {name: np.take(array, range(count), axis=0, mode="wrap") for name, array in arrays.items()}
-
-
-def _check_whole(graph: ir.Model, reference: Reference, outputs: list[OutputContract], export: ExportOptions) -> None:
+def _check_whole(graph: ir.Model, reference: Reference, outputs: list[OutputContract]) -> None:
     """The finished graph against Keras's float64, to the limit that ``validate`` holds every runtime to."""
     from mbexport.graph.guard import run_model
     from mbexport.validate import compare_output, threshold_db
 
-    count = export.batch or len(next(iter(reference.inputs.values())))
-    answers = run_model(graph, _first(reference.inputs, count))
-    truths = _first(reference.keras_float64, count)
+    answers = run_model(graph, reference.inputs)
     for output in outputs:
-        comparison = compare_output(output, truths[output.name], answers, threshold_db(output, reference))
+        truth = reference.keras_float64[output.name]
+        comparison = compare_output(output, truth, answers, threshold_db(output, reference))
         if not comparison:
             raise ConversionError(f"the graph does not agree with Keras on {output.name}: {comparison.reason}")
+
+
+def _fix_batch(graph: ir.Model, batch: int) -> None:
+    """Make the dynamic batch static, wherever a shape names it."""
+    import onnx_ir as ir
+
+    from mbexport.convert import BATCH
+
+    made = [value for node in graph.graph for value in node.outputs]
+    for value in (*graph.graph.inputs, *made):
+        if value.shape is not None:
+            value.shape = ir.Shape([batch if dim == BATCH else dim for dim in value.shape])
 
 
 def _manifest(
@@ -212,8 +217,9 @@ def _serialised(graph: ir.Model, manifest: Manifest) -> bytes:
     graph.ir_version = IR_VERSION
     graph.producer_name, graph.producer_version = "mbexport", manifest.tools["mbexport"]
     graph.graph.name, graph.doc_string, graph.graph.doc_string = manifest.slug, None, None
-    for key in ("spec", "export", "weights", "input", "outputs", "tools"):
-        value = msgspec.json.encode(getattr(manifest, key), order="deterministic")
-        graph.metadata_props[f"mbexport.{key}"] = value.decode()
+    unnamed = msgspec.structs.replace(manifest.weights, file=None)  # the same weights in another file: the same bytes
+    stated = {key: getattr(manifest, key) for key in ("spec", "export", "input", "outputs", "tools")}
+    for key, value in {**stated, "weights": unnamed}.items():
+        graph.metadata_props[f"mbexport.{key}"] = msgspec.json.encode(value, order="deterministic").decode()
     data: bytes = ir.to_proto(graph).SerializeToString(deterministic=True)
     return data

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +17,15 @@ from mbexport.errors import InputError
 from mbexport.profile import SCHEMA_VERSION, LatencyProfile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator
 
     from mbexport.profile import Hardware
+
+if sys.platform != "win32":
+    import fcntl
+
+_MEMORY_TOLERANCE = 0.1
+"""The memory that a kernel reports moves from boot to boot; machines that differ hold half as much again or more."""
 
 
 def profile_path(profiles: Path, hardware: Hardware, artifact_slug: str) -> Path:
@@ -57,6 +67,29 @@ def write_profile(path: Path, profile: LatencyProfile) -> None:
     serde.write_atomic(path, data)
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other benches out of a machine's folder, made when needed, while a profile is read, merged and written.
+
+    The lock is on the folder itself, so no lock file stays; Windows and file systems that know no such lock go without.
+
+    Raises:
+        OutputError: the folder cannot be made.
+    """
+    with serde.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def read_folder(folder: Path) -> dict[Path, LatencyProfile]:
     """The profiles of one machine's folder, by path; none where there is no such folder.
 
@@ -90,12 +123,12 @@ def merge(stored: LatencyProfile | None, fresh: LatencyProfile) -> tuple[Latency
     if stored.artifact_sha256 != fresh.artifact_sha256:
         old, new = stored.artifact_sha256[:12], fresh.artifact_sha256[:12]
         return fresh, f"the stored profile was of another model.onnx (sha256 {old}..., now {new}...)"
-    if _fingerprint(stored.hardware) != _fingerprint(fresh.hardware):
+    if not _same_machine(stored.hardware, fresh.hardware):
         return fresh, "the stored profile was of another machine with the same name"
     rows = {row.key: row for row in (*stored.measurements, *fresh.measurements)}
     return msgspec.structs.replace(fresh, measurements=[rows[key] for key in sorted(rows)]), None
 
 
-def _fingerprint(hardware: Hardware) -> Mapping[str, object]:
-    # The kernel's share of memory moves by kilobytes from boot to boot.
-    return {**msgspec.structs.asdict(hardware), "memory_bytes": round(hardware.memory_bytes / 2**30)}
+def _same_machine(one: Hardware, other: Hardware) -> bool:
+    alike = msgspec.structs.replace(one, memory_bytes=other.memory_bytes) == other
+    return alike and math.isclose(one.memory_bytes, other.memory_bytes, rel_tol=_MEMORY_TOLERANCE)

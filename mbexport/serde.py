@@ -12,7 +12,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mbexport.errors import DocumentError, OutputError
+from mbexport.errors import DocumentError, NewerSchemaError, OutputError, SpecError
+
+_UMASK = os.umask(0o077)  # can only be read by setting it: once, on import, before there are threads
+os.umask(_UMASK)
 
 T = TypeVar("T")
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
@@ -33,7 +36,7 @@ def read_document(path: Path, kind: type[T], version: int, upgrades: Mapping[int
         upgrades: from a version to the function that makes the next one.
 
     Raises:
-        DocumentError: not JSON, of a newer schema, or not of this kind.
+        DocumentError: not JSON, not of this kind, or (NewerSchemaError) of a newer schema.
     """
     try:
         document = msgspec.json.decode(path.read_bytes())
@@ -45,14 +48,14 @@ def read_document(path: Path, kind: type[T], version: int, upgrades: Mapping[int
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise DocumentError(f"{path} has no schema_version; it was not written by mbexport")
     if found > version:
-        raise DocumentError(
+        raise NewerSchemaError(
             f"{path} has schema version {found}; this mbexport reads up to {version}. Install a newer mbexport"
         )
     for step in range(found, version):
         document = (upgrades or {})[step](document)
     try:
         return msgspec.convert(document, kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, SpecError) as error:
         raise DocumentError(f"{path} does not fit its schema: {error}") from error
 
 
@@ -87,17 +90,18 @@ def write_atomic(path: Path, data: bytes) -> None:
         OutputError: the place cannot be written to, or the disk is full.
     """
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        made = _make_parents(path)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                os.fchmod(file.fileno(), 0o666 & ~_umask())
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            Path(name).chmod(0o666 & ~_UMASK)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
+            _remove_empty(made)
             raise
         _fsync_folder(path.parent)
 
@@ -110,37 +114,52 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     back.
     """
     with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        made = _make_parents(target)
         fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.new-"))
     try:
         yield fresh
         with writing(target):
-            fresh.chmod(0o777 & ~_umask())
+            fresh.chmod(0o777 & ~_UMASK)
             for file in fresh.iterdir():
                 _fsync(file)
             _fsync_folder(fresh)
             _swap_in(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+        if not target.exists():
+            _remove_empty(made)
+
+
+def _make_parents(path: Path) -> list[Path]:
+    """Make the folders above ``path``; those that were missing, innermost first."""
+    missing = [folder for folder in path.absolute().parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):  # somebody else has put something there by now
+            folder.rmdir()
 
 
 def _swap_in(fresh: Path, target: Path) -> None:
-    if not target.exists():
-        fresh.replace(target)
-    else:
-        old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old-"))
-        target.replace(old)
-        try:
-            fresh.replace(target)
-        except BaseException:
-            old.replace(target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    _fsync_folder(target.parent)
+    """Put ``fresh`` in the place of ``target``. Wherever a signal strikes, the old or the new folder stands there."""
+    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old-"))
+    old = aside / target.name
+    try:
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
+        _fsync_folder(target.parent)
+    finally:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _fsync(path: Path) -> None:
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows syncs a writable handle only
         os.fsync(file.fileno())
 
 
@@ -151,9 +170,3 @@ def _fsync_folder(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

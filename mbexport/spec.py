@@ -63,6 +63,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise SpecError(f"classes must be at least 1, not {self.classes}")
         if self.include_top and self.pooling != "none":
             raise SpecError(f"pooling {self.pooling} applies without the top only; add --no-include-top")
+        if not self.include_top and (self.classes, self.classifier_activation) != (1000, "softmax"):
+            raise SpecError("classes and classifier activation belong to the top; without it, drop --classes and --classifier-activation")
 
     @property
     def is_v3(self) -> bool:

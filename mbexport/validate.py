@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -48,6 +49,7 @@ class ValidationRow(msgspec.Struct, frozen=True, kw_only=True):
     threshold_db: float
     passed: bool
     reason: str | None
+    """Why it failed, or why passing proves little."""
 
 
 class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,9 +78,12 @@ def validate(
         progress: called with each target before it starts.
 
     Raises:
-        ArtifactError: the model cannot be read, or the stored reference is too noisy to prove anything.
+        ArtifactError: the model cannot be read, its input has no shape, or the stored reference is too noisy to prove
+            anything.
         MissingError: an engine or device is not here.
     """
+    if not artifact.manifest.input.shape:
+        raise ArtifactError(f"{artifact.path}: the manifest gives the input no shape; build the artifact again")
     reference = read_reference(artifact)
     limits_db = {output.name: threshold_db(output, reference) for output in artifact.manifest.outputs}
     rows = []
@@ -153,22 +158,37 @@ def compare_output(output: OutputContract, truth: NDArray[Any], answers: Arrays,
         off = float(abs(answer.sum(axis=-1, dtype="float64") - 1).max())
         if off > thresholds.PROBABILITY_SUM_TOLERANCE:  # NaN is left to compare, which says so
             return failure(f"probabilities do not sum to 1: off by {off:.2g}", limit_db)
-    return compare(*_comparable(output, truth, answer), threshold_db=limit_db, classifier=output.kind != "features")
+    quantity, answered = _comparable(output, truth, answer)
+    found = compare(quantity, answered, threshold_db=limit_db, classifier=output.kind != "features")
+    return replace(found, reason=_caveat(output, quantity)) if found.passed else found
+
+
+def _caveat(output: OutputContract, quantity: NDArray[Any]) -> str | None:
+    """Why passing proves little, where the right answer does not depend on what the network computed."""
+    if output.kind == "probabilities" and quantity.shape[-1] == 1:
+        return (
+            "softmax over one class is 1 whatever the network computes, so passing proves nothing about it; "
+            "build with --classifier-activation none"
+        )
+    if not quantity.any():
+        return f"{output.name} carry no signal on any reference picture, so passing proves little about the network"
+    return None
 
 
 def _comparable(output: OutputContract, truth: NDArray[Any], answer: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """The quantity that SQNR is taken of: logits without their common offset, or features as they are.
 
     Logits are moved by the truth's mean on both sides. So an offset that all classes share does not count as signal,
-    but an answer that is off by a constant still counts as wrong.
+    but an answer that is off by a constant still counts as wrong. Of one class nothing would be left without its
+    offset, so it is compared as it is.
     """
     from mbexport.compare import centred_log
 
-    if truth.shape != answer.shape or output.kind == "features":
+    if truth.shape != answer.shape or output.kind == "features" or truth.shape[-1] == 1:
         return truth, answer
     if output.kind == "probabilities":
         return centred_log(truth), centred_log(answer)
-    offset = truth.mean(axis=-1, keepdims=True) if truth.shape[-1] > 1 else 0.0
+    offset = truth.mean(axis=-1, keepdims=True)
     return truth - offset, answer - offset
 
 
@@ -190,11 +210,13 @@ def threshold_db(output: OutputContract, reference: Reference) -> float:
     return min(floor_db, thresholds.F32_ROUNDING_DB) - thresholds.F32_MARGIN_DB
 
 
-def _standing(comparison: Comparison) -> tuple[bool, float]:
-    """Orders comparisons from worst to best: failed ones first, then by the distance to the threshold."""
+def _standing(comparison: Comparison) -> tuple[bool, bool, float]:
+    """Orders comparisons from worst to best: failed ones, those that prove little, then by the distance to go."""
     if comparison.sqnr_db is None:
-        return comparison.passed, math.inf if comparison.passed else -math.inf
-    return comparison.passed, comparison.sqnr_db - comparison.threshold_db
+        distance_db = math.inf if comparison.passed else -math.inf
+    else:
+        distance_db = comparison.sqnr_db - comparison.threshold_db
+    return comparison.passed, comparison.reason is None, distance_db
 
 
 def _broken_promises(facts: SessionFacts, device: str) -> list[str]:

@@ -1,22 +1,34 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from mbexport import hardware, serde, thresholds
-from mbexport.bench import bench, rows_of
+from mbexport.bench import bench
 from mbexport.bench import run as bench_run
 from mbexport.bench.plan import WorkerPlan, choose_batch, choose_threads, interleave
 from mbexport.bench.rows import row_of
 from mbexport.bench.table import table_text
-from mbexport.errors import DocumentError, InputError, MeasuringError, OutputError
+from mbexport.errors import (
+    ArtifactError,
+    DocumentError,
+    EngineError,
+    InputError,
+    MbexportError,
+    MeasuringError,
+    MissingDeviceError,
+    OutputError,
+)
 from mbexport.profile import ThreadPlan
 from mbexport.profiles import read_profile, write_profile
 from tests.measured import HARDWARE, answer, measurement, profile, replicate
-from tests.tiny import tiny_artifact
+from tests.tiny import TinyNetwork, tiny_artifact
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,7 +114,13 @@ def test_profile_keeps_raw_samples_and_the_report_derives_its_rows_from_them(
     assert stored.spec == artifact.manifest.spec
     assert stored.measurements[0].samples_ns == [2_000_000] * 230 + [2_010_000] * 230 + [2_020_000] * 230
     assert stored.measurements[0].thread_plan == THREADS
-    assert report.rows == rows_of(stored)
+    assert [row.mode for row in report.rows] == ["parity", "production"]
+    for row, measured in zip(report.rows, stored.measurements, strict=True):
+        samples_s = np.concatenate([np.array(one.samples_ns) for one in measured.replicates]) * 1e-9
+        assert row.samples == samples_s.size
+        assert (row.p50_s, row.p90_s, row.p99_s) == pytest.approx(np.percentile(samples_s, [50, 90, 99]).tolist())
+        assert row.min_s == pytest.approx(samples_s.min())
+        assert row.mad_s == pytest.approx(np.median(abs(samples_s - np.median(samples_s))))
     assert files(tmp_path / "profiles") == [FOLDER, f"{FOLDER}/README.md", f"{FOLDER}/tiny.json"]
 
 
@@ -114,7 +132,7 @@ PROMISED = (
 
 def test_report_is_json_with_the_promised_keys(workers: Workers, artifact: Artifact, tmp_path: Path) -> None:
     document = json.loads(serde.json_bytes(bench(artifact, ["ort:cpu"], profiles=tmp_path)))
-    assert {"profile", "rows"} <= set(document)
+    assert {"profile", "rows", "failed"} <= set(document)
     for row in document["rows"]:
         assert set(PROMISED) <= set(row)
         assert row["p50_s"] == pytest.approx(2.01e-3)
@@ -162,6 +180,44 @@ def test_another_model_replaces_the_profile_and_it_is_said(
     assert report.replaced is not None
     assert "aa..." in report.replaced
     assert [row.threads for row in read_profile(path).measurements] == [2, 2]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such lock there")
+@pytest.mark.usefixtures("workers")
+def test_no_other_bench_gets_between_reading_and_writing_a_profile(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    folder = tmp_path / FOLDER
+    seen: list[str] = []
+
+    def free() -> bool:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(handle)
+        return True
+
+    def watch(name: str) -> None:
+        real = getattr(bench_run, name)
+
+        def watched(*arguments: Any) -> Any:
+            if not free():
+                seen.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(bench_run, name, watched)
+
+    bench(artifact, ["ort:cpu"], profiles=tmp_path)
+    for name in ("merge", "read_profile", "write_profile", "table_text"):
+        watch(name)
+    bench(artifact, ["ort:cpu"], profiles=tmp_path)
+    assert seen == ["read_profile", "merge", "write_profile", "table_text"]
+    assert free()
 
 
 @pytest.mark.parametrize("name", ["tiny.json", "neighbour.json"])
@@ -225,7 +281,7 @@ def test_another_batch_than_the_static_one_is_refused(workers: Workers, tmp_path
         bench(tiny_artifact(tmp_path, batch=2), ["ort:cpu"], batch=1, profiles=tmp_path / "profiles")
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, MeasuringError])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MissingDeviceError, ArtifactError])
 def test_a_stop_in_the_middle_leaves_nothing(
     error: type[BaseException], workers: Workers, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +294,82 @@ def test_a_stop_in_the_middle_leaves_nothing(
     with pytest.raises(error):
         bench(artifact, ["ort:cpu"], profiles=tmp_path / "profiles")
     assert not (tmp_path / "profiles").exists()
+
+
+class Failing(Workers):
+    """From its ``nth`` process on, a row whose target or mode is ``broken`` fails."""
+
+    def __init__(self, broken: set[str], error: MbexportError, nth: int = 1) -> None:
+        super().__init__()
+        self._broken, self._error, self._nth = broken, error, nth
+
+    def __call__(self, plan: WorkerPlan) -> WorkerAnswer:
+        answered = super().__call__(plan)
+        if {plan.target, plan.mode} & self._broken and self.plans.count(plan) >= self._nth:
+            raise self._error
+        return answered
+
+
+BOTH = ["openvino:cpu", "ort:cpu"]
+
+
+@pytest.mark.parametrize("nth", [1, 3])
+@pytest.mark.parametrize("kind", [EngineError, MeasuringError])
+@pytest.mark.usefixtures("workers")
+def test_rows_that_cannot_be_measured_are_told_and_the_others_kept(
+    kind: type[MbexportError], nth: int, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = Failing({"openvino:cpu"}, kind("no such layer"), nth)
+    monkeypatch.setattr(bench_run, "run_worker", failing)
+    report = bench(artifact, BOTH, profiles=tmp_path / "profiles")
+    assert [(row.runtime, row.mode, row.reason) for row in report.failed] == [
+        ("openvino:cpu", "parity", "no such layer"),
+        ("openvino:cpu", "production", "no such layer"),
+    ]
+    assert [(row.runtime, row.samples) for row in report.rows] == [("ort:cpu", 690)] * 2
+    stored = read_profile(tmp_path / "profiles" / FOLDER / "tiny.json")
+    assert [row.runtime for row in stored.measurements] == ["ort:cpu"] * 2
+    assert sum(plan.target == "openvino:cpu" for plan in failing.plans) == 2 * nth  # once failed, not tried again
+
+
+@pytest.mark.usefixtures("workers")
+def test_one_mode_may_fail_alone(artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_run, "run_worker", Failing({"production"}, EngineError("no")))
+    report = bench(artifact, ["ort:cpu"], profiles=tmp_path)
+    assert [row.mode for row in report.failed] == ["production"]
+    assert [row.mode for row in report.rows] == ["parity"]
+
+
+@pytest.mark.usefixtures("workers")
+def test_nothing_is_written_where_every_row_fails(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_run, "run_worker", Failing(set(BOTH), EngineError("no")))
+    report = bench(artifact, BOTH, profiles=tmp_path / "profiles")
+    assert (report.profile, report.rows, len(report.failed)) == (None, [], 4)
+    assert not (tmp_path / "profiles").exists()
+
+
+@pytest.mark.usefixtures("workers")
+def test_processes_that_disagree_make_an_invalid_row(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precisions = iter(["f32", "bf16", "f32"])
+    monkeypatch.setattr(bench_run, "run_worker", lambda _plan: answer([2_000_000] * 230, precision=next(precisions)))
+    [row] = bench(artifact, ["ort:cpu"], modes=["production"], profiles=tmp_path).rows
+    assert row.verdict == "invalid"
+    assert row.reasons == ["the processes differ in precision: f32; bf16; f32"]
+
+
+def test_an_engine_that_cannot_run_the_model_is_a_failed_row(tmp_path: Path) -> None:
+    """On a real engine and in a real process."""
+    model = TinyNetwork().onnx_model()
+    model.graph.node[2].op_type = "NoSuchOperator"
+    artifact = tiny_artifact(tmp_path, model=model.SerializeToString())
+    report = bench(artifact, ["ort:cpu"], threads=1, modes=["parity"], profiles=tmp_path / "profiles")
+    [row] = report.failed
+    assert "NoSuchOperator" in row.reason
+    assert report.profile is None
 
 
 def test_table_has_a_line_for_every_row_of_every_profile(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -8,13 +8,21 @@ import pytest
 from mbexport.bench.conditions import CpuTimes, peak_resident_bytes, read_conditions, read_cpu_times, resident_bytes
 from mbexport.bench.verdict import judge
 from mbexport.profile import Conditions
-from tests.measured import replicate
+from tests.measured import answer, replicate
+
+if TYPE_CHECKING:
+    from mbexport.bench.plan import WorkerAnswer
+    from mbexport.profile import Replicate
 
 SAMPLES = [2_000_000] * 300
 
 
+def answers(*replicates: Replicate, **changes: Any) -> list[WorkerAnswer]:
+    return [answer([], replicate=one, **changes) for one in replicates]
+
+
 def test_quiet_and_equal_processes_are_ok() -> None:
-    assert judge([replicate(SAMPLES)] * 3, "parity", "f32") == ("ok", [])
+    assert judge(answers(*[replicate(SAMPLES)] * 3), "parity") == ("ok", [])
 
 
 @pytest.mark.parametrize(
@@ -28,18 +36,18 @@ def test_quiet_and_equal_processes_are_ok() -> None:
 )
 def test_one_disturbed_process_makes_a_row_noisy(changes: dict[str, Any], reason: str) -> None:
     usual = {"samples_ns": SAMPLES, **changes}
-    verdict, reasons = judge([replicate(SAMPLES), replicate(**usual), replicate(SAMPLES)], "parity", "f32")
+    verdict, reasons = judge(answers(replicate(SAMPLES), replicate(**usual), replicate(SAMPLES)), "parity")
     assert verdict == "noisy"
     assert len(reasons) == 1
     assert reason in reasons[0]
 
 
 def test_a_system_that_tells_nothing_is_not_blamed() -> None:
-    assert judge([replicate(SAMPLES, after=Conditions())] * 3, "parity", "f32")[0] == "ok"
+    assert judge(answers(*[replicate(SAMPLES, after=Conditions())] * 3), "parity")[0] == "ok"
 
 
 def test_fewer_processes_are_noisy() -> None:
-    verdict, reasons = judge([replicate(SAMPLES)], "parity", "f32")
+    verdict, reasons = judge(answers(replicate(SAMPLES)), "parity")
     assert verdict == "noisy"
     assert "1 of 3 processes" in reasons[0]
 
@@ -48,20 +56,41 @@ def test_fewer_processes_are_noisy() -> None:
 def test_a_median_needs_eleven_samples(each: int, verdict: str) -> None:
     # P(Binomial(n, 1/2) <= 1) = (n + 1) / 2**n falls under 1% at n = 11.
     assert 12 / 2**11 <= 0.01 < 11 / 2**10
-    assert judge([replicate(SAMPLES[:each])] * 3, "parity", "f32")[0] == verdict
+    assert judge(answers(*[replicate(SAMPLES[:each])] * 3), "parity")[0] == verdict
 
 
 def test_no_samples_are_invalid() -> None:
-    assert judge([], "parity", "f32")[0] == "invalid"
-    assert judge([replicate([])] * 3, "parity", "f32")[0] == "invalid"
+    assert judge([], "parity")[0] == "invalid"
+    assert judge(answers(*[replicate([])] * 3), "parity")[0] == "invalid"
 
 
 @pytest.mark.parametrize("precision", ["bf16", "f16", "tf32"])
 def test_parity_in_another_precision_is_invalid_and_production_is_not(precision: str) -> None:
-    verdict, reasons = judge([replicate(SAMPLES)] * 3, "parity", precision)
+    narrow = answers(*[replicate(SAMPLES)] * 3, precision=precision)
+    verdict, reasons = judge(narrow, "parity")
     assert verdict == "invalid"
     assert precision in reasons[0]
-    assert judge([replicate(SAMPLES)] * 3, "production", precision) == ("ok", [])
+    assert judge(narrow, "production") == ("ok", [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"precision": "bf16"}, "the processes differ in precision: f32; f32; bf16"),
+        ({"placement": {"npu": 2, "cpu": 3}}, "in placement: 5 nodes on cpu; 5 nodes on cpu; 3 nodes on cpu, 2 nodes"),
+        ({"inputs_sha256": "11"}, "the processes differ in inputs: 00; 00; 11"),
+    ],
+)
+def test_processes_that_did_not_do_the_same_are_no_row(changes: dict[str, Any], reason: str) -> None:
+    verdict, reasons = judge([answer(SAMPLES), answer(SAMPLES), answer(SAMPLES, **changes)], "production")
+    assert verdict == "invalid"
+    assert len(reasons) == 1
+    assert reason in reasons[0]
+
+
+def test_any_narrow_process_makes_parity_invalid() -> None:
+    _, reasons = judge([answer(SAMPLES), answer(SAMPLES), answer(SAMPLES, precision="bf16")], "parity")
+    assert reasons[0] == "parity means float32, but the engine ran bf16"
 
 
 def test_shares_are_those_between_two_reads() -> None:

@@ -6,15 +6,15 @@ import importlib.metadata
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 from typer.testing import CliRunner
 
 from mbexport import doctor
+from mbexport.runtimes import DeviceStatus
 from mbexport_cli.app import app
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_packages_that_import_are_no_problem() -> None:
@@ -35,6 +35,22 @@ def test_package_that_ends_the_process(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     [problem] = doctor.import_problems(["msgspec", "deadly"])
     assert "deadly" in problem.what
+
+
+def test_python_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "json.py").write_text("raise OSError('not the standard one')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    [problem] = doctor.import_problems(["msgspec"])
+    assert "ends with code 1 before it imports anything: OSError: not the standard one" in problem.what
+    assert "PYTHONPATH" in problem.remedy
+
+
+def test_modules_of_the_working_folder_are_not_taken_for_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "msgspec.py").write_text("raise OSError('not the package')")
+    monkeypatch.chdir(tmp_path)
+    assert doctor.import_problems(["msgspec"]) == []
 
 
 def versions(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str]) -> None:
@@ -64,7 +80,7 @@ def test_extras_are_read_from_the_metadata(monkeypatch: pytest.MonkeyPatch) -> N
         "tensorflow>=2.20; extra == 'build'",
         'pytest>=8; extra == "test"',
     ]
-    extras = {extra.name: extra for extra in doctor._extras(requirements)}
+    extras = {extra.name: extra for extra in doctor._extras(requirements, [])}
     assert [package.name for package in extras["base"].packages] == ["numpy", "onnxruntime"]
     assert extras["base"].complete
     assert not extras["build"].complete
@@ -72,9 +88,24 @@ def test_extras_are_read_from_the_metadata(monkeypatch: pytest.MonkeyPatch) -> N
     assert "test" not in extras
 
 
+@pytest.mark.parametrize("available", [True, False])
+def test_cuda_is_complete_where_a_session_opens_on_it(available: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package is there on every machine; its libraries are what may lack."""
+    versions(monkeypatch, {"onnxruntime-gpu": "1.31.0"})
+    devices = [
+        DeviceStatus("ort:cpu", available=True, detail="here"),
+        DeviceStatus("ort:cuda", available=available, detail="libcublas", remedy="install it"),
+    ]
+    extras = {
+        extra.name: extra for extra in doctor._extras(["onnxruntime-gpu[cuda,cudnn]>=1.27; extra == 'cuda'"], devices)
+    }
+    assert [package.version for package in extras["cuda"].packages] == ["1.31.0"]
+    assert extras["cuda"].complete is available
+
+
 def test_engine_that_does_not_load_is_a_problem() -> None:
-    broken = doctor.Device(target="ort:cpu", available=False, detail="onnxruntime is broken (why)", remedy="mend")
-    absent = doctor.Device(target="ort:cuda", available=False, detail="no driver", remedy="install one")
+    broken = DeviceStatus("ort:cpu", available=False, detail="onnxruntime is broken (why)", remedy="mend")
+    absent = DeviceStatus("ort:cuda", available=False, detail="no driver", remedy="install one")
     problems = doctor._broken_engines([broken, absent])
     assert problems == [doctor.Problem(what="onnxruntime is broken (why)", remedy="mend")]
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from mbexport import pipeline
+from mbexport import hardware, pipeline, validate
 from mbexport.bench import rows_of, run
+from mbexport.errors import EngineError
 from mbexport.pipeline import BuildResult
+from mbexport.profile import ThreadPlan
 from mbexport.profiles import profile_path, write_profile
 from mbexport_cli.app import app
 from tests.measured import answer, measurement, profile, replicate
 from tests.tiny import TinyNetwork, tiny_artifact
+
+if TYPE_CHECKING:
+    from mbexport.bench.plan import WorkerAnswer, WorkerPlan
 
 RANDOM = "random weights: for graph and latency only"
 VALIDATION_ROW = {
@@ -96,6 +101,88 @@ def test_bench_text(here: Path) -> None:
     assert "threads: 1, batch: 1" in done.stdout
 
 
+@pytest.fixture
+def one_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_worker(plan: WorkerPlan) -> WorkerAnswer:
+        if plan.target == "openvino:cpu":
+            raise EngineError("no such layer")
+        return answer([2_000_000] * 40)
+
+    monkeypatch.setattr(run, "run_worker", run_worker)
+
+
+LINE = "openvino:cpu parity: could not be measured: no such layer"
+
+
+@pytest.mark.usefixtures("one_engine_fails")
+def test_bench_of_an_engine_that_fails(here: Path) -> None:
+    arguments = ["bench", str(tiny_artifact(here).path), "--runtime", "openvino:cpu"]
+    both = invoke(*arguments, "--runtime", "ort:cpu", "--json")
+    assert (both.exit_code, both.stderr) == (1, "")
+    document = json.loads(both.stdout)
+    assert Path(document["profile"]).is_file()
+    assert {row["runtime"] for row in document["rows"]} == {"ort:cpu"}
+    assert document["failed"][0] == {"runtime": "openvino:cpu", "mode": "parity", "reason": "no such layer"}
+    text = invoke(*arguments, "--runtime", "ort:cpu")
+    assert text.exit_code == 1
+    assert LINE in text.stdout.splitlines()
+    alone = invoke(*arguments, "--json")
+    assert alone.exit_code == 1
+    document = json.loads(alone.stdout)
+    assert (document["profile"], document["rows"], len(document["failed"])) == (None, [], 2)
+    assert LINE in invoke(*arguments).stdout.splitlines()
+
+
+@pytest.mark.parametrize("others", [[], ["--runtime", "ort:cpu"]])
+@pytest.mark.usefixtures("one_engine_fails", "here")
+def test_run_with_an_engine_that_fails(others: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was built, validated and measured is told all the same."""
+    monkeypatch.setattr(pipeline, "build", lambda _spec, *, out, **_: BuildResult(tiny_artifact(out), {"convert": 1.0}))
+    arguments = ["run", "--variant", "small", "--runtime", "openvino:cpu", *others]
+    done = invoke(*arguments, "--json")
+    assert (done.exit_code, done.stderr) == (1, "")
+    document = json.loads(done.stdout)
+    assert Path(document["build"]["model"]).is_file()
+    assert document["validate"]["passed"] is True
+    assert [row["runtime"] for row in document["bench"]["rows"]] == ["ort:cpu"] * len(others)
+    assert {row["runtime"] for row in document["bench"]["failed"]} == {"openvino:cpu"}
+    text = invoke(*arguments)
+    assert text.exit_code == 1
+    assert LINE in text.stdout.splitlines()
+    assert "passed" in text.stdout
+
+
+@pytest.mark.parametrize("command", ["validate", "bench", "run"])
+def test_every_command_plans_its_threads_alike(command: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default is the plan's, never the engine's own; more than the plan allows is refused."""
+    seen: list[int | None] = []
+    plan = ThreadPlan(threads=2, most=3, reasons=["2 physical cores"])
+    monkeypatch.setattr(hardware, "usable_threads", lambda: plan)
+    real = validate.validate
+
+    def watched(*arguments: Any, threads: int | None = None, **named: Any) -> Any:
+        seen.append(threads)
+        return real(*arguments, threads=threads, **named)
+
+    def run_worker(plan: WorkerPlan) -> WorkerAnswer:
+        seen.append(plan.threads)
+        return answer([2_000_000] * 40)
+
+    monkeypatch.setattr(validate, "validate", watched)
+    monkeypatch.setattr(run, "run_worker", run_worker)
+    monkeypatch.setattr(pipeline, "build", lambda _spec, *, out, **_: BuildResult(tiny_artifact(out), {}))
+    what = ["--variant", "small"] if command == "run" else [str(tiny_artifact(here).path)]
+    wanted: list[str]
+    for wanted, used in (([], 2), (["--threads", "3"], 3)):
+        seen.clear()
+        assert invoke(command, *what, "--runtime", "ort:cpu", *wanted).exit_code == 0
+        assert set(seen) == {used}
+    seen.clear()
+    done = invoke(command, *what, "--runtime", "ort:cpu", "--threads", "3000")
+    assert (done.exit_code, done.stdout, seen) == (2, "", [])
+    assert "threads must be 1 to 3 here, not 3000" in done.stderr
+
+
 @pytest.mark.parametrize("passes", [True, False])
 @pytest.mark.usefixtures("quick_worker")
 def test_run(passes: bool, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,16 +246,18 @@ def test_options_reach_the_build(monkeypatch: pytest.MonkeyPatch, small_artifact
         "--weights",
         "w.h5",
     ]
-    top = ["--no-include-top", "--pooling", "avg", "--classifier-activation", "none", "--dropout-rate", "0.5"]
-    size = ["--minimalistic", "--alpha", "0.75", "--resolution", "192x256", "--classes", "7"]
+    top = ["--classes", "7", "--classifier-activation", "none", "--dropout-rate", "0.5"]
+    size = ["--minimalistic", "--alpha", "0.75", "--resolution", "192x256"]
     assert invoke("build", "--variant", "large", *size, *top, *form).exit_code == 0
     spec, export = seen["spec"], seen["export"]
     assert (spec.variant, spec.minimalistic, spec.alpha) == ("large", True, 0.75)
     assert (spec.height, spec.width, spec.classes) == (192, 256, 7)
-    assert (spec.include_top, spec.pooling, spec.classifier_activation) == (False, "avg", "none")
+    assert (spec.include_top, spec.pooling, spec.classifier_activation) == (True, "none", "none")
     assert spec.dropout_rate == 0.5
     assert (export.layout, export.batch, export.opset) == ("nchw", 4, 15)
     assert (seen["weights"], seen["seed"], seen["out"]) == ("w.h5", 7, Path("elsewhere"))
+    assert invoke("build", "--variant", "large", "--no-include-top", "--pooling", "avg").exit_code == 0
+    assert (seen["spec"].include_top, seen["spec"].pooling) == (False, "avg")
 
 
 def test_latency_table_fits_80_columns(here: Path) -> None:

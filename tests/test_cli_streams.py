@@ -90,6 +90,46 @@ def test_interrupt(tiny: str, tmp_path: Path) -> None:
     assert (process.returncode, stdout, stderr) == (130, "", "interrupted\n")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_signals_that_end_a_command_unwind_it(name: str, tiny: str, tmp_path: Path) -> None:
+    number = getattr(signal, name)
+    ready, unwound = tmp_path / "ready", tmp_path / "unwound"
+    then = f"""
+    try:
+        open({str(ready)!r}, 'w').close(); import time; time.sleep(60)
+    finally:
+        open({str(unwound)!r}, 'w').close()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHATTER.format(then=then), "validate", tiny],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not ready.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout, stderr) == (128 + number, "", "")
+    assert unwound.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_hangup_that_the_caller_ignores_stays_ignored(tiny: str) -> None:
+    """As nohup has it."""
+    then = "import signal; os.kill(os.getpid(), signal.SIGHUP); return real(*arguments, **named)"
+    program = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + CHATTER.format(then=then)
+    done = subprocess.run(
+        [sys.executable, "-c", program, "validate", tiny, "--runtime", "ort:cpu"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "passed" in done.stdout
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a shell")
 @pytest.mark.parametrize("closing", ["| true", ">&-", "2>&-", ">&- 2>&-", "<&-"])
 @pytest.mark.parametrize("arguments", ["list", "list --json", "--help"])

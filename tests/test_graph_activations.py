@@ -77,6 +77,7 @@ def test_gate_read_twice_stays_beside_the_swish() -> None:
         {"op": "Div", "scale": SIXTH},
         {"outputs": ("y", "c")},
         {"outputs": ("y", "a")},
+        {"high": np.float32(-6), "scale": np.float32(-1 / 6)},
     ],
     ids=str,
 )

@@ -116,3 +116,58 @@ def test_order_does_not_depend_on_the_converters_order() -> None:
         return [node.name for node in graph.graph]
 
     assert ordered("Relu", "Neg") == ordered("Neg", "Relu")
+
+
+class WithoutMessage(ir.passes.InPlacePass):
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        raise AssertionError
+
+
+class RenameOutput(ir.passes.InPlacePass):
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        model.graph.outputs[0].name = "z"
+        return ir.passes.PassResult(model, modified=True)
+
+
+@pytest.mark.parametrize("wrong", [WithoutMessage(), RenameOutput()])
+def test_whatever_a_pass_does_wrong_is_rolled_back(wrong: ir.passes.InPlacePass) -> None:
+    graph, report = simplified(wrong)
+    assert report.passes[0].skipped
+    assert [output.name for output in graph.graph.outputs] == ["y"]
+
+
+def test_naming_gives_each_result_a_name_of_its_own() -> None:
+    nodes = [
+        helper.make_node("Split", ["x", "sizes"], ["p", "q"], name="layer/split", axis=1),
+        helper.make_node("Concat", ["q", "p"], ["y"], name="layer/concat", axis=1),
+    ]
+    graph = model(nodes, [2, 4], {"y": [2, 4]}, {"sizes": np.array([1, 3], np.int64)})
+    before = run_model(graph, FEEDS)
+    NameNodes()(graph)
+    np.testing.assert_array_equal(run_model(graph, FEEDS)["y"], before["y"])
+
+
+def test_naming_swaps_names_and_keeps_constants_that_are_outputs() -> None:
+    nodes = [
+        helper.make_node("Mul", ["x", "b/mul"], ["m"], name="a/op"),
+        helper.make_node("Mul", ["m", "a/mul"], ["y"], name="b/op"),
+    ]
+    constants = {"b/mul": np.array([2.0], np.float32), "a/mul": np.array([3.0], np.float32), "c": noise([3])}
+    graph = model(nodes, [2, 4], {"y": [2, 4], "c": [3]}, constants)
+    before = run_model(graph, FEEDS)
+    NameNodes()(graph)
+    after = run_model(graph, FEEDS)
+    assert list(graph.graph.initializers) == ["a/mul", "b/mul", "c"]
+    assert graph.graph.initializers["a/mul"].const_value.numpy()[0] == 2.0  # type: ignore[union-attr]
+    for name in ("y", "c"):
+        np.testing.assert_array_equal(after[name], before[name])
+
+
+def test_naming_declines_graphs_with_bodies() -> None:
+    body = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["n"])], "b", [], [helper.make_tensor_value_info("n", 1, None)]
+    )
+    node = helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=body)
+    graph = model([node], [2, 4], {"y": [2, 4]}, {"c": np.array(True)})
+    with pytest.raises(ir.passes.PreconditionError, match="If"):
+        NameNodes()(graph)

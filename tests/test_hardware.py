@@ -104,6 +104,19 @@ def test_accelerators_need_package_and_driver(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
+    "call", ["nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetName", "nvmlShutdown"]
+)
+def test_driver_that_breaks_down_later_has_no_accelerators(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise NvmlError
+
+    broken = nvml(driver=True)
+    setattr(broken, call, fail)
+    monkeypatch.setitem(sys.modules, "pynvml", broken)
+    assert hardware.accelerators() == []
+
+
+@pytest.mark.parametrize(
     ("files", "quota"),
     [
         ({}, None),

@@ -86,3 +86,20 @@ def test_estimate_covers_a_real_build(spec: ModelSpec, tmp_path: Path) -> None:
     answer = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
     peak_bytes = int(answer.stdout.split()[-1])
     assert build_bytes(spec) / 2 < peak_bytes < build_bytes(spec)
+
+
+def test_batch_that_cannot_be_run_is_refused() -> None:
+    with pytest.raises(SpecError, match="--batch"):
+        check_memory(SMALL, batch=10**9)
+    check_memory(SMALL, batch=8)
+
+
+def test_container_limit_counts(tmp_path: Path) -> None:
+    from mbexport.memory import _available_bytes
+
+    (tmp_path / "memory.max").write_text(f"{3 * 2**30}\n")
+    (tmp_path / "memory.current").write_text(f"{2 * 2**30}\n")
+    assert _available_bytes(tmp_path) == 2**30
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _available_bytes(tmp_path) > 2**30
+    assert _available_bytes(tmp_path / "absent") > 2**30

@@ -95,7 +95,13 @@ def test_artifact_says_what_it_is(small_artifact: Artifact) -> None:
     assert set(manifest["files"]) == {"model.onnx", "reference.npz"}
     for name, digest in manifest["files"].items():
         assert hashlib.sha256((small_artifact.path / name).read_bytes()).hexdigest() == digest
-    assert manifest["weights"] == {"kind": "random", "seed": 0, "file": None, "sha256": None}
+    assert manifest["weights"] == {
+        "kind": "random",
+        "seed": 0,
+        "file": None,
+        "sha256": None,
+        "note": "random weights: for graph and latency only",
+    }
     model = onnx.load(small_artifact.path / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
     metadata = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
@@ -156,7 +162,7 @@ def test_refusals_come_before_tensorflow(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / SMALL.slug).mkdir()
     (tmp_path / SMALL.slug / "thesis.txt").write_text("x")
-    with pytest.raises(OutputError, match="is not an artifact"):
+    with pytest.raises(OutputError, match="no part of an artifact"):
         build(SMALL, out=tmp_path)
     with pytest.raises(OutputError):
         build(SMALL, out=tmp_path / "file")

@@ -92,6 +92,7 @@ def test_merge_with_nothing() -> None:
     [
         ({"artifact_sha256": "bb"}, "another model.onnx"),
         ({"hardware": msgspec.structs.replace(HARDWARE, instruction_sets=[])}, "another machine"),
+        ({"hardware": msgspec.structs.replace(HARDWARE, memory_bytes=12 * 2**30)}, "another machine"),
         ({"hardware": msgspec.structs.replace(HARDWARE, memory_bytes=2**40)}, "another machine"),
     ],
 )
@@ -103,9 +104,12 @@ def test_rows_of_another_network_or_machine_are_dropped_and_it_is_said(changes: 
     assert reason in why
 
 
-def test_a_few_kilobytes_less_memory_are_the_same_machine() -> None:
-    rebooted = msgspec.structs.replace(HARDWARE, memory_bytes=HARDWARE.memory_bytes - 4096)
-    merged, why = merge(profile(measurement(threads=2)), profile(measurement(), hardware=rebooted))
+@pytest.mark.parametrize("memory_gib", [8, 7.5, 7.75])
+def test_a_few_kilobytes_less_memory_are_the_same_machine(memory_gib: float) -> None:
+    first = msgspec.structs.replace(HARDWARE, memory_bytes=int(memory_gib * 2**30) + 2048)
+    rebooted = msgspec.structs.replace(HARDWARE, memory_bytes=int(memory_gib * 2**30) - 2048)
+    stored = profile(measurement(threads=2), hardware=first)
+    merged, why = merge(stored, profile(measurement(), hardware=rebooted))
     assert why is None
     assert len(merged.measurements) == 2
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,6 +74,21 @@ def test_bound_call_computes_from_the_feeds(engine: str, model: Path) -> None:
         call()  # may be called again and again
         with pytest.raises((EngineError, RuntimeError, ValueError)):
             session.bind({"input": pictures(2)[:, :4]})()  # another height: the feeds really reach the network
+
+
+@pytest.mark.parametrize("engine", CPU_ENGINES)
+def test_bound_call_keeps_its_feeds_alive(engine: str, model: Path) -> None:
+    with load_engine(engine).open(model, "cpu", SessionOptions()) as session:
+        feed = pictures(1)
+        held = weakref.ref(feed)
+        call = session.bind({"input": feed})
+        del feed
+        gc.collect()
+        assert held() is not None
+        call()
+        del call
+        gc.collect()
+        assert held() is None
 
 
 @pytest.mark.parametrize("engine", CPU_ENGINES)

@@ -92,9 +92,9 @@ def test_wrong_graph_fails(target: str, fault: Callable[[onnx.ModelProto], None]
         assert f"SQNR {row.sqnr_db:.1f} dB" in str(row.reason)
 
 
-def appended(kind: OutputKind, operator: str, value: float) -> bytes:
+def appended(kind: OutputKind, operator: str, value: float, network: TinyNetwork | None = None) -> bytes:
     """The right network with one operator too many before its output."""
-    model = TinyNetwork(outputs=(kind,)).onnx_model()
+    model = (network or TinyNetwork(outputs=(kind,))).onnx_model()
     place = next(place for place, node in enumerate(model.graph.node) if node.output[0] == kind)
     model.graph.node[place].output[0] = "inner"
     model.graph.initializer.append(numpy_helper.from_array(np.array([value], np.float32), "value"))
@@ -140,11 +140,50 @@ def test_static_and_dynamic_batches(target: str, batch: int | None, count: int, 
 
 
 def test_one_class_is_always_certain(tmp_path: Path) -> None:
-    """Softmax over one class is 1 whatever comes in: bit-equal, and nothing to agree on."""
+    """Softmax over one class is 1 whatever comes in: bit-equal, nothing to agree on, and nothing proven."""
+    for row in validate(tiny_artifact(tmp_path, one_class()), TARGETS).rows:
+        assert (row.passed, row.sqnr_db, row.top1_agreement, row.max_abs_error) == (True, None, None, 0.0)
+        assert "proves nothing" in str(row.reason)
+        assert "--classifier-activation none" in str(row.reason)
+
+
+def one_class() -> TinyNetwork:
     network = TinyNetwork()
     network.weights |= {name: network.weights[name][..., :1] for name in ("matrix", "bias")}
+    return network
+
+
+def test_one_class_is_compared_with_1_itself(tmp_path: Path) -> None:
+    """An answer whose sum is near enough to 1, and that is yet not 1."""
+    model = appended("probabilities", "Mul", 1 + 1e-5, one_class())
+    for row in validate(tiny_artifact(tmp_path, one_class(), model=model), TARGETS).rows:
+        assert not row.passed
+        assert row.max_abs_error == pytest.approx(1e-5, rel=0.01)
+        assert row.sqnr_db == pytest.approx(100, abs=0.1)  # -20 log10(1e-5)
+
+
+@pytest.mark.parametrize("kind", ["features", "logits"])
+def test_reference_without_any_signal_says_so(kind: OutputKind, tmp_path: Path) -> None:
+    network = TinyNetwork(outputs=(kind,))
+    network.weights = {name: np.zeros_like(array) for name, array in network.weights.items()}
     for row in validate(tiny_artifact(tmp_path, network), TARGETS).rows:
-        assert (row.passed, row.sqnr_db, row.top1_agreement, row.max_abs_error) == (True, None, None, 0.0)
+        assert row.passed
+        assert f"{kind} carry no signal" in str(row.reason)
+
+
+def test_output_that_proves_little_is_the_one_that_is_told(tmp_path: Path) -> None:
+    network = TinyNetwork(outputs=("logits", "probabilities"), weights=one_class().weights)
+    for row in validate(tiny_artifact(tmp_path, network), TARGETS).rows:
+        assert row.passed
+        assert "proves nothing" in str(row.reason)
+
+
+def test_manifest_without_an_input_shape_is_refused(tmp_path: Path) -> None:
+    artifact = tiny_artifact(tmp_path)
+    contract = msgspec.structs.replace(artifact.manifest.input, shape=[])
+    shapeless = replace(artifact, manifest=msgspec.structs.replace(artifact.manifest, input=contract))
+    with pytest.raises(ArtifactError, match="input no shape; build the artifact again"):
+        validate(shapeless, TARGETS)
 
 
 def test_report_is_finite_json_with_the_promised_keys(tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ import os
 import signal
 import sys
 
-TERMINATED = 143
-"""128 + SIGTERM, as shells report it."""
+_ENDING = ("SIGTERM", "SIGHUP")
+"""Windows has no SIGHUP."""
 _TOLD_VERBOSE = {"-v", "--verbose"}
 
 
 def main() -> None:
     """The console script. Exit codes: 0 done, 1 a check failed (or a bug), 2 bad input, 3 missing, 130 interrupted."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # unwinds, so that nothing half-written stays
+    _unwind_on_signals()
     verbose = not _TOLD_VERBOSE.isdisjoint(sys.argv[1:])
     try:
         from mbexport_cli import streams
@@ -26,6 +26,14 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)
+
+
+def _unwind_on_signals() -> None:
+    """Exit by an exception, so that nothing half-written stays, with 128 + the signal, as shells report it."""
+    for name in _ENDING:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, lambda got, _frame: sys.exit(128 + got))
 
 
 def _run(*, verbose: bool) -> int:

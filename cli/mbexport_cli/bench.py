@@ -21,8 +21,10 @@ def main(
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure an artifact in fresh processes, and write or extend this machine's profile of it."""
-    from mbexport_cli import documents, render
+    """Measure an artifact in fresh processes, and write or extend this machine's profile of it; exit 1 if an engine
+    cannot run it.
+    """
+    from mbexport_cli import render
     from mbexport_cli.screen import screen
 
     with screen(verbose=verbose) as own:
@@ -36,4 +38,6 @@ def main(
             report = bench.bench(
                 opened, targets, threads=where.threads, batch=batch, profiles=profiles, progress=progress
             )
-        own.result(documents.bench(report), render.benched(opened, report), json=json)
+        own.result(report, render.benched(opened, report), json=json)
+    if report.failed:
+        raise typer.Exit(1)

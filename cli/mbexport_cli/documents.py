@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mbexport.bench import BenchReport
-    from mbexport.catalog import Info, Published
+    from mbexport.catalog import Published
     from mbexport.pipeline import BuildResult
     from mbexport.profile import LatencyProfile
     from mbexport.validate import ValidationReport
@@ -33,24 +33,8 @@ def build(result: "BuildResult") -> dict[str, Any]:
     }
 
 
-def bench(report: "BenchReport") -> dict[str, Any]:
-    return {"profile": str(report.profile), "rows": report.rows, "replaced": report.replaced}
-
-
 def run(built: "BuildResult", validation: "ValidationReport", benched: "BenchReport") -> dict[str, Any]:
-    return {"build": build(built), "validate": validation, "bench": bench(benched)}
-
-
-def info(about: "Info") -> dict[str, Any]:
-    return {
-        "spec": about.spec,
-        "parameters": about.parameters,
-        "trainable_parameters": about.trainable_parameters,
-        "parameters_without_batch_norm": about.parameters_without_batch_norm,
-        "macs": about.macs,
-        "published": about.published,
-        "disagreements": about.disagreements,
-    }
+    return {"build": build(built), "validate": validation, "bench": benched}
 
 
 def catalogue(entries: "Iterable[Published]") -> dict[str, Any]:

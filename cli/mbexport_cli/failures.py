@@ -8,6 +8,7 @@ import typer
 from mbexport.errors import MbexportError
 
 USAGE = 2
+MISSING = 3
 INTERRUPTED = 130
 BUG = 1
 
@@ -28,6 +29,8 @@ def _explain(error: BaseException, *, verbose: bool) -> tuple[list[str], int]:
         return ["interrupted"], INTERRUPTED
     if isinstance(error, typer.TyperException):
         return _usage(error), error.exit_code
+    if isinstance(error, ModuleNotFoundError):  # a part of the base install; what the extras need says so itself
+        return [f"error: {error.name} is not installed; pip install --force-reinstall mbexport"], MISSING
     if isinstance(error, MemoryError):
         return ["error: too little memory for that here; choose a smaller --alpha, --resolution or --batch"], USAGE
     hint = [] if verbose else ["this is a bug in mbexport; run again with -v for the traceback"]

@@ -9,7 +9,7 @@ def main(model: SpecOptions, *, json: Json = False, verbose: Verbose = False) ->
     """Show a network's parameters and multiply-accumulates; without options, the six V3 checkpoints beside what is
     published, and which published figure does not hold.
     """
-    from mbexport_cli import documents, render
+    from mbexport_cli import render
     from mbexport_cli.screen import screen
 
     with screen(verbose=verbose) as own:
@@ -17,7 +17,7 @@ def main(model: SpecOptions, *, json: Json = False, verbose: Verbose = False) ->
 
         if model.given:
             about = describe(model.spec())
-            own.result(documents.info(about), render.info(about), json=json)
+            own.result(about, render.info(about), json=json)
             return
         checkpoints = [describe(entry.spec) for entry in PUBLISHED if entry.spec.is_v3]
-        own.result([documents.info(about) for about in checkpoints], render.checkpoints(checkpoints), json=json)
+        own.result(checkpoints, render.checkpoints(checkpoints), json=json)

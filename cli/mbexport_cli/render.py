@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mbexport.pipeline import BuildResult
     from mbexport.profile import LatencyProfile
     from mbexport.validate import ValidationReport
-    from mbexport_cli.screen import Progress as Report
+    from mbexport_cli.progress import Progress as Report
 
 _UNLIMITED = 10_000
 """Columns of the result console: lines are left to the terminal, so nothing is cut and piped text is whole."""
@@ -125,9 +125,10 @@ def validation(report: "ValidationReport") -> Iterator[RenderableType]:
 
 def bench(report: "BenchReport") -> Iterator[RenderableType]:
     yield from latencies(report.rows)
-    yield ""
-    yield _cold(report.rows)
-    yield ""
+    if report.rows:
+        yield ""
+        yield _cold(report.rows)
+        yield ""
     yield from _stored(report)
 
 
@@ -156,7 +157,11 @@ def latencies(rows: "Sequence[BenchRow]") -> Iterator[RenderableType]:
 
 
 def _stored(report: "BenchReport") -> Iterator[RenderableType]:
-    yield f"profile:  {report.profile}"
+    """Where the rows lie, and those that could not be measured."""
+    for row in report.failed:
+        yield Text(f"{row.runtime} {row.mode}: could not be measured: {row.reason}", style="bold red")
+    if report.profile is not None:
+        yield f"profile:  {report.profile}"
     if report.replaced:
         yield _note(report.replaced)
 

@@ -21,7 +21,7 @@ def main(
 ) -> None:
     """Build a network, prove it correct on each runtime, measure it, and write this machine's profile of it.
 
-    It measures even where a runtime failed the check, and exits 1 then.
+    It measures even where a runtime failed the check, and exits 1 then, as where one could not be measured.
     """
     spec, export = model.spec(), form.options()
     from mbexport_cli import documents, render
@@ -36,16 +36,16 @@ def main(
 
         # Before the build, so that what cannot be measured costs no time.
         targets = resolve_targets(where.runtime)
-        choose_threads(where.threads, usable_threads())
+        threads = choose_threads(where.threads, usable_threads())
         refuse_unwritable(profiles)
         with own.progress() as progress:
             built = pipeline.build(
                 spec, export=export, weights=origin.weights, seed=origin.seed, out=form.out, progress=progress
             )
             checked = validate.validate(
-                built.artifact, targets, threads=where.threads, progress=lambda target: progress(f"validate {target}")
+                built.artifact, targets, threads=threads, progress=lambda target: progress(f"validate {target}")
             )
-            measured = bench.bench(built.artifact, targets, threads=where.threads, profiles=profiles, progress=progress)
+            measured = bench.bench(built.artifact, targets, threads=threads, profiles=profiles, progress=progress)
         own.result(documents.run(built, checked, measured), render.run(built, checked, measured), json=json)
-    if not checked.passed:
+    if measured.failed or not checked.passed:
         raise typer.Exit(1)

@@ -3,18 +3,14 @@
 import contextlib
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mbexport_cli import streams
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-
-class Progress(Protocol):
-    """Told what is being done, and how much of it is done as a share of 1 where that is known."""
-
-    def __call__(self, message: str, share: float | None = None, /) -> None: ...
+    from mbexport_cli.progress import Progress
 
 
 class Screen:
@@ -37,7 +33,7 @@ class Screen:
         self._stdout.flush()
 
     @contextlib.contextmanager
-    def progress(self) -> Iterator[Progress]:
+    def progress(self) -> "Iterator[Progress]":
         """A live line on a terminal; plain lines with ``-v``, which would tear a live one; nothing in a pipe."""
         if self._verbose:
             yield lambda message, _share=None, /: print(message, file=self._stderr)

@@ -15,13 +15,16 @@ def main(artifact: Artifact, where: RuntimeOptions, *, json: Json = False, verbo
     with screen(verbose=verbose) as own:
         from mbexport import validate
         from mbexport.artifact import read_artifact
+        from mbexport.bench.plan import choose_threads
+        from mbexport.hardware import usable_threads
         from mbexport.runtimes import resolve_targets
 
         opened = read_artifact(artifact)
         targets = resolve_targets(where.runtime)
+        threads = choose_threads(where.threads, usable_threads())
         with own.progress() as progress:
             report = validate.validate(
-                opened, targets, threads=where.threads, progress=lambda target: progress(f"validate {target}")
+                opened, targets, threads=threads, progress=lambda target: progress(f"validate {target}")
             )
         own.result(report, render.validated(opened, report), json=json)
     if not report.passed:

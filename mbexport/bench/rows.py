@@ -38,15 +38,23 @@ class BenchRow(msgspec.Struct, frozen=True, kw_only=True):
     reasons: list[str]
 
 
+class FailedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that could not be measured: its engine cannot run the model, or a measuring process died."""
+
+    runtime: str
+    mode: Mode
+    reason: str
+
+
 class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``bench`` did: the profile's path and the new rows.
+    """What ``bench`` did; the names are the keys of the JSON report."""
 
-    ``replaced`` says why an older profile's rows were dropped, where they were.
-    """
-
-    profile: str
+    profile: str | None
+    """The profile's path; None where no row could be measured, so that there was nothing to write."""
     rows: list[BenchRow]
+    failed: list[FailedRow]
     replaced: str | None = None
+    """Why an older profile's rows were dropped, where they were."""
 
 
 def rows_of(profile: LatencyProfile) -> list[BenchRow]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from mbexport import hardware, serde, thresholds
 from mbexport.bench.plan import WorkerPlan, choose_batch, choose_threads, interleave
 from mbexport.bench.process import run_worker
-from mbexport.bench.rows import BenchReport, row_of
+from mbexport.bench.rows import BenchReport, FailedRow, row_of
 from mbexport.bench.table import table_text
 from mbexport.bench.verdict import judge
-from mbexport.errors import InputError
+from mbexport.errors import EngineError, InputError, MeasuringError
 from mbexport.profile import LatencyProfile, Measurement
-from mbexport.profiles import merge, profile_path, read_folder, read_profile, write_profile
+from mbexport.profiles import locked, merge, profile_path, read_folder, read_profile, write_profile
 from mbexport.runtimes import split_target
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ def bench(
 ) -> BenchReport:
     """Measure one row per target and mode, and put them into ``profiles/<hardware-slug>/<artifact-slug>.json``.
 
+    A row whose engine fails, or whose process dies, is left out of the profile and reported as failed; the others are
+    measured all the same.
+
     Args:
         artifact: a checked artifact.
         targets: such as ``ort:cpu``.
@@ -52,7 +55,6 @@ def bench(
     Raises:
         DocumentError: a stored profile of this machine is damaged or of a newer schema version.
         InputError: a target, thread count or batch that cannot be.
-        MeasuringError: a measuring process died.
         MissingError: an engine or a device is not here.
         OutputError: ``profiles`` cannot be written to.
     """
@@ -62,8 +64,10 @@ def bench(
     path = profile_path(profiles, machine, artifact.manifest.slug)
     serde.refuse_unwritable(path.parent)
     read_folder(path.parent)  # a profile that cannot be read is better found before measuring than after
-    answers = _measure(plans, progress)
-    rows = [_measurement(plan, thread_plan, got) for plan, got in zip(plans, answers, strict=True)]
+    answers, failed = _measure(plans, progress)
+    rows = [_measurement(plans[row], thread_plan, got) for row, got in answers.items()]
+    if not rows:
+        return BenchReport(profile=None, rows=[], failed=failed)
     fresh = LatencyProfile(
         artifact=artifact.manifest.slug,
         artifact_sha256=artifact.sha256,
@@ -72,7 +76,7 @@ def bench(
         measurements=rows,
     )
     replaced = _store(path, fresh)
-    return BenchReport(profile=str(path), rows=[row_of(row) for row in rows], replaced=replaced)
+    return BenchReport(profile=str(path), rows=[row_of(row) for row in rows], failed=failed, replaced=replaced)
 
 
 def _plans(
@@ -95,24 +99,32 @@ def _plans(
     ]
 
 
-def _measure(plans: Sequence[WorkerPlan], progress: Callable[[str, float], None] | None) -> list[list[WorkerAnswer]]:
-    """Each plan's answers, from processes in interleaved order."""
-    answers: list[list[WorkerAnswer]] = [[] for _ in plans]
+def _measure(
+    plans: Sequence[WorkerPlan], progress: Callable[[str, float], None] | None
+) -> tuple[dict[int, list[WorkerAnswer]], list[FailedRow]]:
+    """The answers of each row, from processes in interleaved order, and the rows that failed in any of theirs."""
+    answers: dict[int, list[WorkerAnswer]] = {row: [] for row in range(len(plans))}
+    failed: list[FailedRow] = []
     whole = len(plans) * thresholds.BENCH_REPLICATES
     for step, (row, plan) in enumerate(interleave(plans, thresholds.BENCH_REPLICATES)):
+        if row not in answers:
+            continue
         if progress is not None:
             progress(f"measure {plan.target} {plan.mode}", step / whole)
-        answers[row].append(run_worker(plan))
+        try:
+            answers[row].append(run_worker(plan))
+        except (EngineError, MeasuringError) as error:
+            del answers[row]
+            failed.append(FailedRow(runtime=plan.target, mode=plan.mode, reason=str(error)))
     if progress is not None:
         progress("measured", 1.0)
-    return answers
+    return answers, failed
 
 
 def _measurement(plan: WorkerPlan, thread_plan: ThreadPlan, answers: Sequence[WorkerAnswer]) -> Measurement:
-    """One row. The processes differ in their samples alone: the options, the model and the machine are the same."""
+    """One row. Beside their samples the processes say the same, or the verdict says that they do not."""
     first = answers[0]
-    replicates = [answer.replicate for answer in answers]
-    verdict, reasons = judge(replicates, plan.mode, first.precision)
+    verdict, reasons = judge(answers, plan.mode)
     return Measurement(
         runtime=plan.target,
         mode=plan.mode,
@@ -125,7 +137,7 @@ def _measurement(plan: WorkerPlan, thread_plan: ThreadPlan, answers: Sequence[Wo
         versions=first.versions,
         inputs_sha256=first.inputs_sha256,
         measured_on=dt.datetime.now(dt.UTC).date().isoformat(),
-        replicates=replicates,
+        replicates=[answer.replicate for answer in answers],
         verdict=verdict,
         reasons=reasons,
     )
@@ -133,7 +145,8 @@ def _measurement(plan: WorkerPlan, thread_plan: ThreadPlan, answers: Sequence[Wo
 
 def _store(path: Path, fresh: LatencyProfile) -> str | None:
     """Merge into what lies there now, refresh the folder's table, and say why older rows were dropped."""
-    merged, replaced = merge(read_profile(path) if path.exists() else None, fresh)
-    write_profile(path, merged)
-    serde.write_atomic(path.parent / README, table_text(read_folder(path.parent)).encode())
+    with locked(path.parent):
+        merged, replaced = merge(read_profile(path) if path.exists() else None, fresh)
+        write_profile(path, merged)
+        serde.write_atomic(path.parent / README, table_text(read_folder(path.parent)).encode())
     return replaced

@@ -8,28 +8,45 @@ from mbexport import thresholds
 from mbexport.bench import statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from mbexport.bench.plan import WorkerAnswer
     from mbexport.profile import Mode, Replicate, Verdict
 
 _NARROW = {"tf32", "bf16", "f16"}
 
 
-def judge(replicates: Sequence[Replicate], mode: Mode, precision: str) -> tuple[Verdict, list[str]]:
+def judge(answers: Sequence[WorkerAnswer], mode: Mode) -> tuple[Verdict, list[str]]:
     """Invalid: not what was asked for, or too few samples even for a median. Noisy: real, but disturbed."""
-    invalid = list(_invalid(replicates, mode, precision))
+    replicates = [answer.replicate for answer in answers]
+    invalid = [*_invalid(replicates, mode, {answer.precision for answer in answers}), *_disagreements(answers)]
     noisy = list(_noisy(replicates))
     if invalid:
         return "invalid", invalid + noisy
     return ("noisy" if noisy else "ok"), noisy
 
 
-def _invalid(replicates: Sequence[Replicate], mode: Mode, precision: str) -> Iterator[str]:
+def _invalid(replicates: Sequence[Replicate], mode: Mode, precisions: set[str]) -> Iterator[str]:
     count, least = sum(len(replicate.samples_ns) for replicate in replicates), statistics.min_samples(0.5)
     if count < least:
         yield f"{count} samples; a median needs {least}"
-    if mode == "parity" and precision in _NARROW:
-        yield f"parity means float32, but the engine ran {precision}"
+    if mode == "parity" and precisions & _NARROW:
+        yield f"parity means float32, but the engine ran {', '.join(sorted(precisions & _NARROW))}"
+
+
+def _disagreements(answers: Sequence[WorkerAnswer]) -> Iterator[str]:
+    """One row pools its processes' samples, so they must have done the same work."""
+    for what, values in (
+        ("precision", [answer.precision for answer in answers]),
+        ("placement", [_placement_text(answer.placement) for answer in answers]),
+        ("inputs", [answer.inputs_sha256[:12] for answer in answers]),
+    ):
+        if len(set(values)) > 1:
+            yield f"the processes differ in {what}: {'; '.join(values)}"
+
+
+def _placement_text(placement: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} nodes on {device}" for device, count in sorted(placement.items()))
 
 
 def _noisy(replicates: Sequence[Replicate]) -> Iterator[str]:

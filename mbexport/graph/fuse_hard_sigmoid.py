@@ -35,7 +35,7 @@ def _match(last: ir.Node) -> tuple[ir.Value, float, float] | None:
         return None
     clip, alpha = scaled
     low, high = (tools.scalar(value) for value in clip.inputs[1:3]) if len(clip.inputs) == 3 else (None, None)
-    if low != 0.0 or high is None or not math.isclose(alpha * high, 1.0, rel_tol=_FLOAT32_ROUNDING):
+    if low != 0.0 or high is None or high <= 0 or not math.isclose(alpha * high, 1.0, rel_tol=_FLOAT32_ROUNDING):
         return None
     add = tools.producer(clip.inputs[0], "Add")
     if add is None or tools.only_use(add.outputs[0]) is not clip:

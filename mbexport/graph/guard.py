@@ -9,7 +9,6 @@ import onnx_ir as ir
 
 from mbexport.artifact import PassReport
 from mbexport.compare import Comparison, centred_log, compare
-from mbexport.errors import EngineError
 from mbexport.runtimes.ort import engine_errors, import_onnxruntime
 
 if TYPE_CHECKING:
@@ -52,17 +51,21 @@ def guarded(
     name = type(graph_pass).__name__
     candidate = model.clone()
     try:
-        modified = graph_pass(candidate).modified
-        if not modified:
+        if not graph_pass(candidate).modified:
             return model, before, PassReport(name=name, modified=False)
         after = run_model(candidate, feeds)
-    except (ir.passes.PassError, ir.passes.InvariantError, EngineError, ValueError, RuntimeError) as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        return model, before, PassReport(name=name, modified=False, skipped=reason)
-    worst = min((_compare(output, before, after, limit_db) for output in candidate.graph.outputs), key=_standing)
-    if not worst:
-        return model, before, PassReport(name=name, modified=False, sqnr_db=worst.sqnr_db, skipped=worst.reason)
+        worst = min((_compare(output, before, after, limit_db) for output in candidate.graph.outputs), key=_standing)
+    except Exception as error:  # noqa: BLE001 - whatever a pass does wrong, the graph before it is still right
+        return model, before, PassReport(name=name, modified=False, skipped=_first_line(error))
+    if not worst or list(after) != list(before):
+        reason = worst.reason or "the outputs are not those before it"
+        return model, before, PassReport(name=name, modified=False, sqnr_db=worst.sqnr_db, skipped=reason)
     return candidate, after, PassReport(name=name, modified=True, sqnr_db=worst.sqnr_db)
+
+
+def _first_line(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return (str(cause).strip() or type(cause).__name__).partition("\n")[0]
 
 
 def _compare(output: ir.Value, before: Arrays, after: Arrays, limit_db: float) -> Comparison:

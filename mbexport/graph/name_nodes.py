@@ -26,31 +26,51 @@ _ROLES = {
 class NameNodes(ir.passes.InPlacePass):
     """Interface names stay; everything between is renamed."""
 
+    def requires(self, model: ir.Model) -> None:
+        """Nodes with bodies (If, Loop) read values that their inputs do not list."""
+        bodies = [node.op_type for node in model.graph if any(_is_body(value) for value in node.attributes.values())]
+        if bodies:
+            raise ir.passes.PreconditionError(f"the graph has nodes with bodies: {', '.join(bodies)}")
+
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
-        fixed = {id(value) for value in (*graph.inputs, *graph.outputs)}
+        interface = {id(value) for value in (*graph.inputs, *graph.outputs)}
         taken = {value.name or "" for value in (*graph.inputs, *graph.outputs)}
         order = list(_depth_first(graph))
+        read = (value for node in order for value in node.inputs if value is not None)
+        constants = {id(value): value for value in (*read, *graph.outputs) if _is_constant(value)}
         graph.remove(list(graph))
         graph.extend(order)
-        named: list[ir.Value] = []
-        for node in order:
-            layer = _layer(node.name or "")
-            node.name = _unique(f"{layer}/{node.op_type}", taken)
-            for index, value in enumerate(node.inputs):
-                if value is not None and value.is_initializer() and id(value) not in fixed:
-                    fixed.add(id(value))
-                    named.append(value)
-                    value.name = _unique(f"{layer}/{_ROLES.get((node.op_type, index), node.op_type.lower())}", taken)
-            for value in node.outputs:
-                if id(value) not in fixed:
-                    value.name = node.name
-        kept = [value for value in graph.initializers.values() if id(value) in fixed and value not in named]
         graph.initializers.clear()
-        for value in (*kept, *named):
+        named = set(interface)
+        for node in order:
+            _name(node, named, taken)
+        for value in constants.values():
             graph.register_initializer(value)
         _forget_history(order)
         return ir.passes.PassResult(model, modified=True)
+
+
+def _name(node: ir.Node, named: set[int], taken: set[str]) -> None:
+    """Name a node, the constants that it is the first to read, and its results."""
+    layer = _layer(node.name or "")
+    node.name = _unique(f"{layer}/{node.op_type}", taken)
+    for index, value in enumerate(node.inputs):
+        if _is_constant(value) and id(value) not in named:
+            named.add(id(value))
+            role = _ROLES.get((node.op_type, index), node.op_type.lower())
+            value.name = _unique(f"{layer}/{role}", taken)  # type: ignore[union-attr]
+    for index, value in enumerate(node.outputs):
+        if id(value) not in named:
+            value.name = _unique(f"{node.name}/{index}", taken) if index else node.name
+
+
+def _is_body(attribute: ir.Attr) -> bool:
+    return attribute.type in {ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS}
+
+
+def _is_constant(value: ir.Value | None) -> bool:
+    return value is not None and value.producer() is None and value.const_value is not None
 
 
 def _forget_history(order: list[ir.Node]) -> None:

@@ -34,7 +34,7 @@ Perm = tuple[int, ...]
 
 
 class SinkTransposes(ir.passes.InPlacePass):
-    """Ends with fewer Transposes or with the graph as it was (the postcondition)."""
+    """Says "modified" only where fewer Transposes are left; what it did otherwise is not worth keeping."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         tools.infer_shapes(model)

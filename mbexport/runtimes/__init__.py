@@ -79,7 +79,10 @@ class Session(Protocol):
         ...
 
     def bind(self, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
-        """A call without arguments that runs ``feeds`` once and returns when the outputs are ready on the host."""
+        """A call without arguments that runs ``feeds`` once and returns when the outputs are ready on the host.
+
+        Engines read the arrays in place, so the call keeps them alive.
+        """
         ...
 
     def facts(self) -> SessionFacts: ...

@@ -109,7 +109,7 @@ class OpenVinoSession:
         request = self._compiled.create_infer_request()
         for name, array in feeds.items():
             request.set_tensor(name, self._ov.Tensor(array, shared_memory=True))
-        return functools.partial(request.infer, share_outputs=True)
+        return functools.partial(_infer, request, feeds)
 
     def facts(self) -> SessionFacts:
         nodes = [node.get_rt_info() for node in self._compiled.get_runtime_model().get_ordered_ops()]
@@ -123,6 +123,11 @@ class OpenVinoSession:
             options={key: str(value) for key, value in self._config.items()},
             versions={"openvino": self._ov.get_version().partition("-releases")[0]},
         )
+
+
+def _infer(request: Any, _held: Mapping[str, NDArray[Any]]) -> None:
+    """Run a bound request. A shared tensor does not keep its array alive, so the bound call holds the arrays."""
+    request.infer(share_outputs=True)
 
 
 def import_openvino() -> ModuleType:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import io
 import os
 import re
@@ -103,16 +104,13 @@ class OrtSession:
         for name in self._outputs:
             binding.bind_output(name, "cpu")
 
-        def call_on_cpu() -> None:
-            session.run_with_iobinding(binding)
-
         def call_on_cuda() -> None:
             for name, value in values.items():
                 value.update_inplace(feeds[name])
             session.run_with_iobinding(binding)
             binding.synchronize_outputs()
 
-        return call_on_cpu if self._device == "cpu" else call_on_cuda
+        return call_on_cuda if self._device == "cuda" else functools.partial(_run_bound, session, binding, feeds)
 
     def facts(self) -> SessionFacts:
         placement: dict[str, int] = {}
@@ -130,6 +128,11 @@ class OrtSession:
         precision = _tensor_precision(self._model)
         cuda = self._session.get_provider_options().get(_PROVIDERS["cuda"], {})
         return "tf32" if precision == "f32" and cuda.get("use_tf32") == "1" else precision
+
+
+def _run_bound(session: Any, binding: Any, _held: Mapping[str, NDArray[Any]]) -> None:
+    """Run on the CPU. A bound value reads its array in place, so the bound call holds the arrays."""
+    session.run_with_iobinding(binding)
 
 
 def import_onnxruntime() -> ModuleType:

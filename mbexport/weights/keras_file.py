@@ -34,8 +34,10 @@ def check_path(weights: str) -> Path:
         WeightsError: missing, not a file, empty, or of a kind that is not read.
     """
     path = Path(weights)
-    if not path.exists():
-        raise WeightsError(f"weights file {path} does not exist; give 'random' or the path of a Keras weights file")
+    if not weights or not path.exists():
+        raise WeightsError(
+            f"weights file {weights!r} does not exist; give 'random' or the path of a Keras weights file"
+        )
     if not path.is_file():
         raise WeightsError(f"weights file {path} is not a file")
     if path.stat().st_size == 0:
@@ -52,13 +54,16 @@ def load(model: keras.Model, weights: str) -> WeightsOrigin:
         WeightsError: missing, damaged, of another architecture or class count (names the layer and both shapes).
     """
     path = check_path(weights)
-    data_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsError(f"weights file {path} cannot be read: {error.strerror}") from error
     stored = _read(path, model)
     layers = [layer for layer in model.layers if layer.weights]
     _check(path, layers, stored)
     for layer, (_, arrays) in zip(layers, stored, strict=True):
         layer.set_weights(arrays)
-    return WeightsOrigin(kind="keras-file", file=path.name, sha256=data_sha256)
+    return WeightsOrigin(kind="keras-file", file=path.name, sha256=sha256)
 
 
 def _read(path: Path, model: keras.Model) -> Stored:
