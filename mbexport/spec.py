@@ -64,7 +64,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if self.include_top and self.pooling != "none":
             raise SpecError(f"pooling {self.pooling} applies without the top only; add --no-include-top")
         if not self.include_top and (self.classes, self.classifier_activation) != (1000, "softmax"):
-            raise SpecError("classes and classifier activation belong to the top; without it, drop --classes and --classifier-activation")
+            raise SpecError("--classes and --classifier-activation belong to the top; drop them with --no-include-top")
 
     @property
     def is_v3(self) -> bool:

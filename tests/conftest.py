@@ -22,8 +22,11 @@ SMALL = ModelSpec(variant="small", alpha=0.35, height=64, width=64, classes=10)
 
 def pytest_configure(config: pytest.Config) -> None:
     """Import TensorFlow outside the tests: it warns of its own deprecations, which are no test's fault."""
+    import signal
     import warnings
 
+    # A shell starts background jobs with Ctrl-C ignored, and the programs that tests interrupt would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import tensorflow as tf  # noqa: F401

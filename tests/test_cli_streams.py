@@ -160,3 +160,24 @@ def test_piped_output_has_no_colour_and_no_cut(tiny: str, columns: str) -> None:
     [row] = [line.split() for line in done.stdout.splitlines() if line.startswith("ort:cpu")]
     assert row[1:3] == ["parity", "f32"]
     assert row[-1] == "passed"
+
+
+SWALLOWED = """
+import os, signal, sys, time
+from mbexport_cli import signals
+signals.install()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
+except KeyboardInterrupt:
+    pass  # as an import that is interrupted may do
+from mbexport_cli.__main__ import main
+sys.argv = ["mbexport", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["validate", "absent"]])
+def test_interrupt_that_a_package_swallowed_still_counts(arguments: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-c", SWALLOWED, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

@@ -1,17 +1,16 @@
 """``mbexport`` and ``python -m mbexport_cli``: run the application and turn what goes wrong into words and a code."""
 
 import os
-import signal
 import sys
 
-_ENDING = ("SIGTERM", "SIGHUP")
-"""Windows has no SIGHUP."""
+from mbexport_cli import signals
+
 _TOLD_VERBOSE = {"-v", "--verbose"}
 
 
 def main() -> None:
     """The console script. Exit codes: 0 done, 1 a check failed (or a bug), 2 bad input, 3 missing, 130 interrupted."""
-    _unwind_on_signals()
+    signals.install()
     verbose = not _TOLD_VERBOSE.isdisjoint(sys.argv[1:])
     try:
         from mbexport_cli import streams
@@ -26,14 +25,6 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)
-
-
-def _unwind_on_signals() -> None:
-    """Exit by an exception, so that nothing half-written stays, with 128 + the signal, as shells report it."""
-    for name in _ENDING:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
-            signal.signal(number, lambda got, _frame: sys.exit(128 + got))
 
 
 def _run(*, verbose: bool) -> int:

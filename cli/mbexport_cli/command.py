@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 import typer
 
 from mbexport.errors import MbexportError
-from mbexport_cli import failures
+from mbexport_cli import failures, signals
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -28,6 +28,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
             function(**given)
         except MbexportError as error:
+            if signals.interrupted():
+                raise KeyboardInterrupt from error
             raise typer.Exit(failures.report(error, verbose=given["verbose"])) from error
 
     parameters = _spread(function, hints)

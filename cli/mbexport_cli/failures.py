@@ -6,6 +6,7 @@ import traceback
 import typer
 
 from mbexport.errors import MbexportError
+from mbexport_cli import signals
 
 USAGE = 2
 MISSING = 3
@@ -15,6 +16,8 @@ BUG = 1
 
 def report(error: BaseException, *, verbose: bool) -> int:
     """Say in one or two lines on stderr what went wrong, after the traceback with ``verbose``; the exit code for it."""
+    if signals.interrupted():
+        error = KeyboardInterrupt()
     if verbose and not isinstance(error, KeyboardInterrupt | typer.Abort):
         traceback.print_exception(error, file=sys.stderr)
     lines, code = _explain(error, verbose=verbose)

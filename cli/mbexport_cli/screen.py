@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from mbexport_cli import streams
+from mbexport_cli import signals, streams
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,7 +21,9 @@ class Screen:
         self._verbose = verbose
 
     def result(self, document: Any, rendered: "Iterable[RenderableType]", *, json: bool) -> None:
-        """Print the document, or the tables, which are not computed otherwise."""
+        """Print the document, or the tables, which are not computed otherwise; neither after Ctrl-C."""
+        if signals.interrupted():
+            raise KeyboardInterrupt
         if json:
             from mbexport_cli import documents
 
