@@ -25,8 +25,10 @@ def pytest_configure(config: pytest.Config) -> None:
     import signal
     import warnings
 
-    # A shell starts background jobs with Ctrl-C ignored, and the programs that tests interrupt would inherit that.
+    # Background jobs are started with Ctrl-C ignored, nohup's with SIGHUP, and what tests interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import tensorflow as tf  # noqa: F401
