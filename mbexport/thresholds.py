@@ -46,8 +46,8 @@ NOISY_STEAL_SHARE = 0.02
 NOISY_OTHERS_SHARE = 0.1
 """Share of all cores' time that other processes used while measuring, above which a row is called noisy.
 
-V3 Small on two cores: a neighbour that streams memory on the second core costs a one-thread row 5 to 10%, one that
-spins costs a two-thread row 90%; one that takes 5% of the machine costs 3%, which is the spread between processes.
+A provisional limit. In one round with V3 Small on two cores, a neighbour that took 6% of the machine cost a two-thread
+row 3%, within the spread between processes, and one that took a whole core cost it 90%.
 """
 
 ONNX_MAX_BYTES = 2**31 - 1

@@ -16,7 +16,7 @@ LAST = [0, 2, 3, 1]
 FIRST = [0, 3, 1, 2]
 
 
-def sandwich(*middle: Any, constants: dict[str, Any] | None = None, rank: int | None = 4) -> ir.Model:
+def sandwich(*middle: Any, constants: dict[str, Any] | None = None) -> ir.Model:
     """x (NCHW) -> Transpose to NHWC -> ``middle`` from "a" to "b" -> Transpose back -> y."""
     nodes = [
         helper.make_node("Transpose", ["x"], ["a"], perm=LAST),
@@ -92,6 +92,8 @@ def test_reduce(axes: list[int], keepdims: int) -> None:
     before = run(graph, x)
     SinkTransposes()(graph)
     assert_same(before, run(graph, x))
+    (reduce,) = (node for node in graph.graph if node.op_type == "ReduceMean")
+    assert reduce.inputs[0] is graph.graph.inputs[0]  # the Transpose has gone past it
 
 
 def test_reduce_with_axes_as_input() -> None:
