@@ -1,6 +1,6 @@
 """Build and validate the grid of networks on both CPU runtimes and print one row a cell.
 
-    python benchmarks/grid.py [--part NAME]
+    python benchmarks/grid.py [--part NAME] [--keep DIR]
 
 V2 alpha 0.35, 0.5, 0.6, 0.75, 1.0, 1.3, 1.4 at 96, 128, 160, 192, 224; V3 Large and Small 0.75, 1.0, 1.25 and
 minimalistic 1.0; 192x256 and 320 for three of them; NCHW and no-top forms. Exits 1 where a cell fails.
@@ -84,10 +84,14 @@ def run_cell(cell: Cell, out: Path) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--part", choices=PARTS, action="append")
-    parts = parser.parse_args().part or list(PARTS)
-    cells = [cell for part in parts for cell in PARTS[part]()]
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep the artifacts, each cell's in a folder of its own"
+    )
+    options = parser.parse_args()
+    cells = [cell for part in options.part or PARTS for cell in PARTS[part]()]
     with tempfile.TemporaryDirectory() as folder:
-        results = [run_cell(cell, Path(folder)) for cell in cells]
+        out = options.keep or Path(folder)
+        results = [run_cell(cell, out / str(number)) for number, cell in enumerate(cells)]
     print(f"{sum(results)} of {len(results)} cells passed")
     sys.exit(0 if all(results) else 1)
 

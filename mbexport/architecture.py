@@ -6,6 +6,7 @@ The block tables and the rounding rule are those of ``keras.applications.MobileN
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -106,8 +107,8 @@ _LAST_FILTERS = {"v2": 1280, "large": 1280, "small": 1024}
 
 
 def layers(spec: ModelSpec) -> list[Layer]:
-    """The layers with weights, in the order of Keras's ``model.layers``."""
-    walk = _Walk(spec.height, spec.width)
+    """The layers with weights, in the order of Keras's ``model.layers``; here and below at ``spec.size``."""
+    walk = _Walk(*spec.size)
     if spec.variant == "v2":
         _walk_v2(walk, spec)
     else:
@@ -137,12 +138,12 @@ def macs(spec: ModelSpec) -> int:
 
 def activation_elements(spec: ModelSpec) -> int:
     """Elements of the input and of every layer's output together, for one picture."""
-    return 3 * spec.height * spec.width + sum(layer.activation_elements for layer in layers(spec))
+    return 3 * math.prod(spec.size) + sum(layer.activation_elements for layer in layers(spec))
 
 
 def largest_activation_elements(spec: ModelSpec) -> int:
     """Elements of the largest tensor, the input included, for one picture."""
-    return max(3 * spec.height * spec.width, *(layer.activation_elements for layer in layers(spec)))
+    return max(3 * math.prod(spec.size), *(layer.activation_elements for layer in layers(spec)))
 
 
 def output_shape(spec: ModelSpec) -> tuple[int, ...]:

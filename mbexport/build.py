@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import msgspec
 import numpy as np
 
 from mbexport.artifact import RANDOM_NOTE, InputContract, OutputContract, OutputKind, Reference, WeightsOrigin
 from mbexport.errors import MissingPackageError
-from mbexport.pictures import calibration_count, pictures
+from mbexport.pictures import REFERENCE_PICTURES, calibration_count, pictures
+from mbexport.spec import SIDE_MULTIPLE_PX, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
     from mbexport.spec import ExportOptions, ModelSpec
 
-REFERENCE_PICTURES = 4
 REFERENCE_SEED = 2**31
 """Apart from every calibration seed in practice, so that references are not the pictures calibrated on."""
 
@@ -84,7 +86,7 @@ def build_model(spec: ModelSpec, weights: str = "random", seed: int = 0) -> Buil
             twin = _construct(spec)
         _assert_float64(twin)
         if weights == "random":
-            shown = pictures(calibration_count(spec.height, spec.width), spec.height, spec.width, seed)
+            shown = pictures(calibration_count(*spec.size), *spec.size, seed)
             random.initialise(twin, network_input(spec, shown).astype(np.float64), seed)
             origin = WeightsOrigin(kind="random", seed=seed, note=RANDOM_NOTE)
         else:
@@ -95,10 +97,39 @@ def build_model(spec: ModelSpec, weights: str = "random", seed: int = 0) -> Buil
 
 
 def reference_of(built: BuiltModel, spec: ModelSpec, names: list[str], input_name: str) -> Reference:
-    """Run both twins, in inference mode, on pictures made from a fixed seed. Channels-last."""
+    """Run both twins, in inference mode, on pictures made from a fixed seed, at each reference size. Channels-last.
+
+    A network of dynamic size is run at its other sizes as Keras builds it for that very size, with the same weights:
+    that is what its file promises to be. Keras's own network without a size is another one, whose padding would be
+    trusted unseen.
+    """
+    first, *others = spec.reference_sizes
+    reference = _reference_at(built, spec.at(*first), names, input_name)
+    found = []
+    for size in others:
+        found.append(_reference_at(_at_size(built, spec.at(*size)), spec.at(*size), names, input_name))
+        gc.collect()  # Keras models are cycles: those of one size would stay while the next are built
+    return replace(reference, others=tuple(found))
+
+
+def _at_size(built: BuiltModel, spec: ModelSpec) -> BuiltModel:
+    """The same weights in networks for pictures of another size."""
     import tensorflow as tf
 
-    inputs = network_input(spec, pictures(REFERENCE_PICTURES, spec.height, spec.width, REFERENCE_SEED))
+    with tf.device("CPU:0"):
+        with _float64():
+            double = _construct(spec)
+        _assert_float64(double)
+        single = _construct(spec)
+        for fresh, old in ((single, built.float32), (double, built.float64)):
+            fresh.set_weights(old.get_weights())
+    return BuiltModel(single, double, built.origin)
+
+
+def _reference_at(built: BuiltModel, spec: ModelSpec, names: list[str], input_name: str) -> Reference:
+    import tensorflow as tf
+
+    inputs = network_input(spec, pictures(REFERENCE_PICTURES, *spec.size, REFERENCE_SEED))
     with tf.device("CPU:0"):
         single = _outputs(built.float32, inputs)
         double = _outputs(built.float64, inputs.astype(np.float64))
@@ -118,7 +149,10 @@ def network_input(spec: ModelSpec, shown: NDArray[np.uint8]) -> NDArray[np.float
 def input_contract(spec: ModelSpec, export: ExportOptions, name: str) -> InputContract:
     mean, scale = _mean_scale(spec)
     picture = [spec.height, spec.width]
-    shorter = round(min(picture) / 0.875)
+    if spec.is_dynamic:
+        resize, crop = "to any size, bilinear", f"centre, each side to a multiple of {SIDE_MULTIPLE_PX}"
+    else:
+        resize, crop = f"shorter side to {round(min(spec.size) / 0.875)}, bilinear", f"centre {size_text(spec.size)}"
     return InputContract(
         name=name,
         shape=[export.batch, *picture, 3] if export.layout == "nhwc" else [export.batch, 3, *picture],
@@ -127,8 +161,9 @@ def input_contract(spec: ModelSpec, export: ExportOptions, name: str) -> InputCo
         range=((0 - mean) / scale, (255 - mean) / scale),
         mean=mean,
         scale=scale,
-        resize=f"shorter side to {shorter}, bilinear",
-        crop=f"centre {spec.height}x{spec.width}",
+        resize=resize,
+        crop=crop,
+        multiple_of=SIDE_MULTIPLE_PX if spec.is_dynamic else msgspec.UNSET,
     )
 
 
@@ -139,10 +174,13 @@ def output_kind(spec: ModelSpec) -> OutputKind:
 
 
 def output_contracts(spec: ModelSpec, reference: Reference, export: ExportOptions) -> list[OutputContract]:
-    return [
-        OutputContract(name=name, shape=[export.batch, *array.shape[1:]], kind=output_kind(spec))
-        for name, array in reference.keras_float64.items()
-    ]
+    """Each output, its sides None where they follow the input's."""
+    contracts = []
+    for name in reference.keras_float64:
+        shapes = [at_size.keras_float64[name].shape[1:] for at_size in reference.each]
+        common = [sides[0] if len(set(sides)) == 1 else None for sides in zip(*shapes, strict=True)]
+        contracts.append(OutputContract(name=name, shape=[export.batch, *common], kind=output_kind(spec)))
+    return contracts
 
 
 def _mean_scale(spec: ModelSpec) -> tuple[float, float]:
@@ -158,7 +196,7 @@ def _construct(spec: ModelSpec) -> keras.Model:
         "small": keras.applications.MobileNetV3Small,
     }
     options: dict[str, Any] = {
-        "input_shape": (spec.height, spec.width, 3),
+        "input_shape": (*spec.size, 3),
         "alpha": spec.alpha,
         "include_top": spec.include_top,
         "weights": None,

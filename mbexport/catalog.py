@@ -62,6 +62,8 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     trainable_parameters: int
     parameters_without_batch_norm: int
     macs: int
+    macs_at: tuple[int, int]
+    """Height and width in pixels that they are counted at: the spec's own, 224x224 where these are dynamic."""
     published: Published | None
     disagreements: list[str]
 
@@ -205,6 +207,7 @@ def describe(spec: ModelSpec) -> Info:
         trainable_parameters=trainable_parameters(spec),
         parameters_without_batch_norm=parameters_without_batch_norm(spec),
         macs=macs(spec),
+        macs_at=spec.size,
         published=published,
         disagreements=[] if published is None else list(_disagreements(spec, published)),
     )

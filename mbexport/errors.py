@@ -13,8 +13,8 @@ class MbexportError(Exception):
     exit_code = 1
 
 
-class MeasuringError(MbexportError):
-    """A measuring process died before it could answer."""
+class ProcessError(MbexportError):
+    """A process of mbexport's own, which measured or built, died before it could answer."""
 
 
 class ConversionError(MbexportError):

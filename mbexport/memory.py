@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mbexport.architecture import activation_elements, largest_activation_elements, layers, parameters
 from mbexport.errors import SpecError
-from mbexport.pictures import calibration_count
+from mbexport.pictures import REFERENCE_PICTURES, calibration_count
 from mbexport.thresholds import ONNX_MAX_BYTES
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def check_memory(spec: ModelSpec, batch: int = 1) -> None:
             f"building {spec.slug} needs about {_gib_up(needed)} GiB of memory, "
             f"{available // 2**30:,} GiB are available; choose a smaller {_culprit(spec)}"
         )
-    running_bytes = 2 * 4 * batch * largest_activation_elements(spec)  # one layer's input and output, float32
+    largest = max(largest_activation_elements(spec.at(*size)) for size in spec.reference_sizes)
+    running_bytes = 2 * 4 * batch * largest  # one layer's input and output, float32
     if running_bytes > available:
         raise SpecError(
             f"a batch of {batch} of {spec.slug} needs at least {_gib_up(running_bytes)} GiB of memory, "
@@ -75,7 +76,10 @@ def _parameter_bytes(spec: ModelSpec) -> int:
 
 
 def _activation_bytes(spec: ModelSpec) -> int:
-    return BYTES_PER_ACTIVATION * calibration_count(spec.height, spec.width) * activation_elements(spec)
+    """Of the calibration, or of the references at another size where these take more."""
+    calibration = calibration_count(*spec.size) * activation_elements(spec)
+    references = (REFERENCE_PICTURES * activation_elements(spec.at(*size)) for size in spec.reference_sizes)
+    return BYTES_PER_ACTIVATION * max(calibration, *references)
 
 
 def _culprit(spec: ModelSpec) -> str:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _OCTAVES = ((56, 5), (21, 4), (7, 3), (2, 2), (1, 1))
 """(block side in pixels, weight): coarse structure weighs most, as in photographs."""
 
-
+REFERENCE_PICTURES = 4
+"""How many pictures each size's reference is computed from."""
 _PIXELS = 8 * 224 * 224
 _FEWEST, _MOST = 8, 64
 

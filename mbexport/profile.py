@@ -99,6 +99,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     engine_options: dict[str, str]
     versions: dict[str, str]
     inputs_sha256: str
+    input_size: tuple[int, int] | None = None
+    """Height and width in pixels of what was fed to a network of dynamic size; None where the spec fixes them."""
     measured_on: str
     """ISO date, UTC."""
     replicates: list[Replicate]

@@ -17,19 +17,33 @@ Layout = Literal["nhwc", "nchw"]
 
 MIN_SIDE_PX = 32
 """Keras refuses smaller pictures for every MobileNet: the network halves the picture five times."""
+SIDE_MULTIPLE_PX = 32
+"""At multiples of 32 all five halvings are even: there, and only there, the padding is the same at every size."""
+BASE_SIZE_PX = (224, 224)
+"""Height and width that a network of dynamic size is built, counted and measured at."""
+OTHER_SIZES_PX = ((160, 96), (256, 320))
+"""Where a network of dynamic size is checked too: smaller and larger, one upright and one lying, so that height and
+width cannot be mixed up, and with even and odd sides in the last feature map."""
+SPATIAL_AXES = {"nhwc": (1, 2), "nchw": (2, 3)}
+"""Layout -> the axes of height and width."""
 MIN_ALPHA = 0.01
 """Below 0.0125 every layer is at Keras's floor of 8 channels, so a smaller alpha names no other network."""
 MAX_ALPHA = 1e6
 """Far beyond any memory, and low enough that every count of elements stays exact."""
-MIN_OPSET, MAX_OPSET = 13, 18
-"""tf2onnx 1.17 writes nothing newer than 18; 13 is the oldest opset that its Keras 3 handlers support fully."""
+MIN_OPSET, MAX_NATIVE_OPSET = 13, 18
+"""tf2onnx 1.17 writes nothing newer than 18; 13 is the oldest opset that its Keras 3 handlers support fully.
+
+Graphs of newer opsets are converted from 18. How new they may be is the installed ONNX Runtime's affair, so
+:func:`mbexport.graph.opset.check_opset` says it when something is built.
+"""
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One MobileNet, in the words of Keras's constructors.
 
-    ``height`` and ``width`` are in pixels. ``dropout_rate`` None means Keras's own default (0.2 for V3; V2 has no
-    dropout); it changes training only, never the exported graph.
+    ``height`` and ``width`` are in pixels; both None means dynamic: any multiples of :data:`SIDE_MULTIPLE_PX`.
+    ``dropout_rate`` None means Keras's own default (0.2 for V3; V2 has no dropout); it changes training only, never the
+    exported graph.
 
     Raises:
         SpecError: a value that no Keras MobileNet accepts, or a combination that does not exist.
@@ -38,8 +52,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     variant: Variant
     alpha: float = 1.0
     minimalistic: bool = False
-    height: int = 224
-    width: int = 224
+    height: int | None = 224
+    width: int | None = 224
     classes: int = 1000
     include_top: bool = True
     pooling: Pooling = "none"
@@ -55,10 +69,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise SpecError("MobileNetV2 has no dropout; drop --dropout-rate")
         if self.dropout_rate is not None and not 0 <= self.dropout_rate < 1:
             raise SpecError(f"dropout rate must be at least 0 and below 1, not {self.dropout_rate:g}")
-        if min(self.height, self.width) < MIN_SIDE_PX:
-            raise SpecError(
-                f"resolution must be at least {MIN_SIDE_PX}x{MIN_SIDE_PX} pixels, not {self.height}x{self.width}"
-            )
+        self._check_size()
         if self.classes < 1:
             raise SpecError(f"classes must be at least 1, not {self.classes}")
         if self.include_top and self.pooling != "none":
@@ -66,28 +77,64 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if not self.include_top and (self.classes, self.classifier_activation) != (1000, "softmax"):
             raise SpecError("--classes and --classifier-activation belong to the top; drop them with --no-include-top")
 
+    def _check_size(self) -> None:
+        if self.height is None and self.width is None:
+            if self.variant == "v2" and self.include_top:
+                raise SpecError(
+                    "MobileNetV2 with its top has no dynamic resolution; add --no-include-top or give --resolution 224"
+                )
+        elif self.height is None or self.width is None:
+            raise SpecError("height and width must both be numbers or both dynamic")
+        elif min(self.height, self.width) < MIN_SIDE_PX:
+            raise SpecError(
+                f"resolution must be at least {MIN_SIDE_PX}x{MIN_SIDE_PX} pixels, not {self.height}x{self.width}"
+            )
+
     @property
     def is_v3(self) -> bool:
         return self.variant != "v2"
 
     @property
+    def is_dynamic(self) -> bool:
+        """Whether height and width are left open."""
+        return self.height is None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels that it is built, counted and measured at: its own, or :data:`BASE_SIZE_PX`."""
+        return BASE_SIZE_PX if self.height is None or self.width is None else (self.height, self.width)
+
+    @property
+    def reference_sizes(self) -> tuple[tuple[int, int], ...]:
+        """The sizes that it is compared with Keras at; the first one is :attr:`size`."""
+        return (self.size, *OTHER_SIZES_PX) if self.is_dynamic else (self.size,)
+
+    def at(self, height: int, width: int) -> ModelSpec:
+        """The same network for pictures of one size, in pixels."""
+        return msgspec.structs.replace(self, height=height, width=width)
+
+    @property
     def resolution(self) -> str:
-        """``224``, or ``192x256`` (height x width) where the sides differ."""
-        return str(self.height) if self.height == self.width else f"{self.height}x{self.width}"
+        """``224``, ``192x256`` (height x width) where the sides differ, or ``dynamic``."""
+        if self.is_dynamic:
+            return "dynamic"
+        return str(self.height) if self.height == self.width else size_text(self.size)
 
     @property
     def slug(self) -> str:
         """The published naming, such as ``mobilenet_v3_large_minimalistic_1.0_224``."""
         family = "mobilenet_v2" if self.variant == "v2" else f"mobilenet_v3_{self.variant}"
         middle = "_minimalistic" if self.minimalistic else ""
-        return f"{family}{middle}_{self.alpha}_{self.resolution}{'' if self.include_top else '_notop'}"
+        top = "" if self.include_top else "_notop"
+        size = f"{top}_dynamic" if self.is_dynamic else f"_{self.resolution}{top}"
+        return f"{family}{middle}_{self.alpha}{size}"
 
 
 class ExportOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The form of the exported file. ``batch`` None means a dynamic batch.
 
     Raises:
-        SpecError: a batch or an opset that cannot be exported.
+        SpecError: a batch or an opset that cannot be exported by any installation.
     """
 
     layout: Layout = "nhwc"
@@ -97,19 +144,26 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def __post_init__(self) -> None:
         if self.batch is not None and self.batch < 1:
             raise SpecError(f"batch must be 'dynamic' or at least 1, not {self.batch}")
-        if not MIN_OPSET <= self.opset <= MAX_OPSET:
-            raise SpecError(f"opset must lie between {MIN_OPSET} and {MAX_OPSET}, not {self.opset}")
+        if self.opset < MIN_OPSET:
+            raise SpecError(f"opset must be at least {MIN_OPSET}, not {self.opset}")
 
 
-def parse_resolution(text: str) -> tuple[int, int]:
-    """``224`` -> (224, 224); ``192x256`` -> (192, 256), height x width in pixels.
+def size_text(size: tuple[int, int]) -> str:
+    """(192, 256) -> ``192x256``, height x width."""
+    return f"{size[0]}x{size[1]}"
+
+
+def parse_resolution(text: str) -> tuple[int, int] | tuple[None, None]:
+    """``224`` -> (224, 224); ``192x256`` -> (192, 256), height x width in pixels; ``dynamic`` -> (None, None).
 
     Raises:
         SpecError: anything else.
     """
+    if text.strip() == "dynamic":
+        return None, None
     match = re.fullmatch(r"(-?\d{1,9})(?:x(-?\d{1,9}))?", text.strip(), flags=re.ASCII)
     if match is None:
-        raise SpecError(f"resolution must look like 224 or 192x256 (height x width), not {text!r}")
+        raise SpecError(f"resolution must be 'dynamic' or look like 224 or 192x256 (height x width), not {text!r}")
     height = int(match[1])
     return height, int(match[2]) if match[2] is not None else height
 

@@ -13,13 +13,14 @@ from mbexport.artifact import read_reference
 from mbexport.errors import ArtifactError, EngineError
 from mbexport.profile import Mode
 from mbexport.runtimes import SessionOptions, load_engine, split_target
+from mbexport.spec import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from mbexport.artifact import Artifact, OutputContract, Reference
+    from mbexport.artifact import Artifact, InputContract, OutputContract, Reference
     from mbexport.compare import Comparison
     from mbexport.runtimes import Session, SessionFacts
 
@@ -34,7 +35,7 @@ class Precision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ValidationRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One runtime. With several outputs the figures are those of the worst one."""
+    """One runtime. With several outputs or sizes the figures are those of the worst one."""
 
     runtime: str
     mode: Mode
@@ -57,6 +58,8 @@ class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
 
     passed: bool
     rows: list[ValidationRow]
+    sizes: list[tuple[int, int]]
+    """Height and width in pixels of the pictures that each runtime was tried on; several where they are dynamic."""
 
 
 def validate(
@@ -69,7 +72,8 @@ def validate(
     """Run the reference inputs on each target with float32 pinned and compare with Keras in float64.
 
     A runtime passes when its SQNR is at most :data:`thresholds.F32_MARGIN_DB` under that of Keras's own float32, it
-    computed in float32, and no node ran elsewhere than asked. An engine that fails makes a failed row.
+    computed in float32, and no node ran elsewhere than asked; where height and width are dynamic, at every size of the
+    reference, each in a session of its own. An engine that fails makes a failed row.
 
     Args:
         artifact: a checked artifact.
@@ -84,30 +88,47 @@ def validate(
     """
     if not artifact.manifest.input.shape:
         raise ArtifactError(f"{artifact.path}: the manifest gives the input no shape; build the artifact again")
-    reference = read_reference(artifact)
-    limits_db = {output.name: threshold_db(output, reference) for output in artifact.manifest.outputs}
+    probes = [
+        (reference, {output.name: threshold_db(output, reference) for output in artifact.manifest.outputs})
+        for reference in read_reference(artifact).each
+    ]
     rows = []
     for target in targets:
         if progress is not None:
             progress(target)
-        rows.append(_validate_target(artifact, reference, limits_db, target, threads))
-    return ValidationReport(passed=bool(rows) and all(row.passed for row in rows), rows=rows)
+        found = [_validate_at_size(artifact, *probe, target, threads) for probe in probes]
+        rows.append(min(found, key=_standing))
+    return ValidationReport(
+        passed=bool(rows) and all(row.passed for row in rows),
+        rows=rows,
+        sizes=[artifact.manifest.input.size_of(_pictures(reference)) for reference, _ in probes],
+    )
 
 
-def _validate_target(
+def size_label(contract: InputContract, reference: Reference) -> str:
+    """`` at 160x96`` where height and width are dynamic, else nothing."""
+    return f" at {size_text(contract.size_of(_pictures(reference)))}" if contract.is_dynamic else ""
+
+
+def _pictures(reference: Reference) -> NDArray[Any]:
+    return next(iter(reference.inputs.values()))
+
+
+def _validate_at_size(
     artifact: Artifact, reference: Reference, limits_db: Mapping[str, float], target: str, threads: int | None
 ) -> ValidationRow:
     from mbexport.compare import failure
 
     engine, device = split_target(target)
-    pictures = len(next(iter(reference.inputs.values())))
-    batch = artifact.manifest.input.shape[0] or pictures
-    options = SessionOptions(mode="parity", threads=threads, batch=batch)
+    contract, pictures = artifact.manifest.input, _pictures(reference)
+    batch = contract.shape[0] or len(pictures)
+    options = SessionOptions(mode="parity", threads=threads, batch=batch, size=contract.size_of(pictures))
+    where = size_label(contract, reference)
     try:
         with load_engine(engine).open(artifact.model_path(target), device, options) as session:
-            answers, facts = _run_batches(session, reference.inputs, pictures, batch), session.facts()
+            answers, facts = _run_batches(session, reference.inputs, len(pictures), batch), session.facts()
     except EngineError as error:
-        return _row(target, failure(str(error), max(limits_db.values())), None, [])
+        return _row(target, failure(str(error), max(limits_db.values())), None, [], where)
     worst = min(
         (
             compare_output(output, reference.keras_float64[output.name], answers, limits_db[output.name])
@@ -115,11 +136,11 @@ def _validate_target(
         ),
         key=_standing,
     )
-    return _row(target, worst, facts, _broken_promises(facts, device))
+    return _row(target, worst, facts, _broken_promises(facts, device), where)
 
 
-def _row(target: str, worst: Comparison, facts: SessionFacts | None, broken: list[str]) -> ValidationRow:
-    reasons = [*broken, *([worst.reason] if worst.reason else [])]
+def _row(target: str, worst: Comparison, facts: SessionFacts | None, broken: list[str], where: str) -> ValidationRow:
+    reasons = "; ".join([*broken, *([worst.reason] if worst.reason else [])])
     return ValidationRow(
         runtime=target,
         mode="parity",
@@ -130,7 +151,7 @@ def _row(target: str, worst: Comparison, facts: SessionFacts | None, broken: lis
         top1_agreement=worst.top1_agreement,
         threshold_db=worst.threshold_db,
         passed=worst.passed and not broken,
-        reason="; ".join(reasons) or None,
+        reason=f"{reasons}{where}" if reasons else None,
     )
 
 
@@ -210,8 +231,8 @@ def threshold_db(output: OutputContract, reference: Reference) -> float:
     return min(floor_db, thresholds.F32_ROUNDING_DB) - thresholds.F32_MARGIN_DB
 
 
-def _standing(comparison: Comparison) -> tuple[bool, bool, float]:
-    """Orders comparisons from worst to best: failed ones, those that prove little, then by the distance to go."""
+def _standing(comparison: Comparison | ValidationRow) -> tuple[bool, bool, float]:
+    """Orders outputs or sizes from worst to best: failed ones, those that prove little, then by the distance to go."""
     if comparison.sqnr_db is None:
         distance_db = math.inf if comparison.passed else -math.inf
     else:

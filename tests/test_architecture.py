@@ -38,7 +38,7 @@ def keras_model(spec: ModelSpec) -> Any:
         "small": applications.MobileNetV3Small,
     }[spec.variant]
     return build(
-        input_shape=(spec.height, spec.width, 3),
+        input_shape=(*spec.size, 3),
         alpha=spec.alpha,
         include_top=spec.include_top,
         weights=None,

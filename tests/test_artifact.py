@@ -127,6 +127,7 @@ def test_nothing_else_is_replaced(artifact: Artifact, tmp_path: Path) -> None:
 
 def test_refused_artifact_is_not_written(artifact: Artifact, tmp_path: Path) -> None:
     (artifact.path / "notes.txt").write_text("mine")
+    model = {"model.onnx": b"x"}
     with pytest.raises(OutputError):
-        write_artifact(tmp_path, artifact.manifest, b"x", read_reference(artifact), name=artifact.path.name)
+        write_artifact(tmp_path, artifact.manifest, model, read_reference(artifact), name=artifact.path.name)
     assert (artifact.path / "notes.txt").read_text() == "mine"

@@ -13,8 +13,9 @@ import msgspec
 import pytest
 
 from mbexport import errors
-from mbexport.bench.plan import WorkerFailure, WorkerPlan
+from mbexport.bench.plan import WorkerPlan
 from mbexport.bench.process import COMMAND, run_worker
+from mbexport.child import Failure
 from tests.measured import answer
 from tests.tiny import tiny_artifact
 
@@ -36,13 +37,13 @@ def test_answer_is_what_the_process_said_and_nothing_that_it_printed_beside() ->
 
 def test_plan_reaches_the_process() -> None:
     code = "import json, sys; p = json.load(sys.stdin); sys.exit(f'{p}')"
-    with pytest.raises(errors.MeasuringError, match=r"'target': 'ort:cpu', 'mode': 'parity', 'threads': 1"):
+    with pytest.raises(errors.ProcessError, match=r"'target': 'ort:cpu', 'mode': 'parity', 'threads': 1"):
         run_worker(PLAN, python(code))
 
 
 @pytest.mark.parametrize("kind", [errors.MissingDeviceError, errors.ArtifactError, errors.InputError])
 def test_the_processes_own_errors_are_raised_again(kind: type[errors.MbexportError]) -> None:
-    failure = WorkerFailure(error=kind.__name__, message="what; mend")
+    failure = Failure(error=kind.__name__, message="what; mend")
     with pytest.raises(errors.MbexportError, match=r"^what; mend$") as caught:
         run_worker(PLAN, python(f"print({msgspec.json.encode(failure).decode()!r})"))
     assert type(caught.value) is kind
@@ -58,7 +59,7 @@ def test_the_processes_own_errors_are_raised_again(kind: type[errors.MbexportErr
     ],
 )
 def test_a_process_that_dies_is_named_with_its_last_words(code: str, message: str) -> None:
-    with pytest.raises(errors.MeasuringError, match=rf"^the process that measured ort:cpu \(parity\) {message}"):
+    with pytest.raises(errors.ProcessError, match=rf"^the process that measured ort:cpu \(parity\) {message}"):
         run_worker(PLAN, python(code))
 
 

@@ -21,9 +21,9 @@ from mbexport.errors import (
     EngineError,
     InputError,
     MbexportError,
-    MeasuringError,
     MissingDeviceError,
     OutputError,
+    ProcessError,
 )
 from mbexport.profile import ThreadPlan
 from mbexport.profiles import read_profile, write_profile
@@ -314,7 +314,7 @@ BOTH = ["openvino:cpu", "ort:cpu"]
 
 
 @pytest.mark.parametrize("nth", [1, 3])
-@pytest.mark.parametrize("kind", [EngineError, MeasuringError])
+@pytest.mark.parametrize("kind", [EngineError, ProcessError])
 @pytest.mark.usefixtures("workers")
 def test_rows_that_cannot_be_measured_are_told_and_the_others_kept(
     kind: type[MbexportError], nth: int, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

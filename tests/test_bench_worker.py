@@ -81,10 +81,11 @@ def test_cold_start_comes_first_and_the_facts_last(recorder: Recorder, tmp_path:
     found = worker.measure(plan(artifact.path), LIMITS)
     assert recorder.said == ["import", "open", "bind", "facts", "close"]
     assert recorder.opened == [
-        (artifact.path / "model.onnx", "cpu", SessionOptions(mode="production", threads=3, batch=2))
+        (artifact.path / "model.onnx", "cpu", SessionOptions(mode="production", threads=3, batch=2, size=(8, 8)))
     ]
     assert (found.precision, found.placement, found.engine_options) == ("bf16", {"cpu": 7}, {"streams": "1"})
     assert found.versions["recorder"] == "1.2"
+    assert found.input_size is None  # the spec says it
     assert len(found.replicate.samples_ns) == 9
 
 

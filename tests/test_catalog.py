@@ -38,7 +38,7 @@ def test_wider_and_larger_networks_are_published_as_better() -> None:
     v2 = [entry for entry in catalog.PUBLISHED if not entry.spec.is_v3]
     for one in v2:
         for other in v2:
-            if one.spec.alpha >= other.spec.alpha and one.spec.height > other.spec.height:
+            if one.spec.alpha >= other.spec.alpha and one.spec.size > other.spec.size:
                 assert one.top1 > other.top1
                 assert (one.top5 or 0) > (other.top5 or 0)
 

@@ -92,3 +92,27 @@ def test_swish_with_another_slope_is_not_hard_swish() -> None:
 
 def test_no_hard_swish_before_opset_14() -> None:
     assert fused(gate(swish=True, opset=13)) == ["HardSigmoid", "Mul"]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float16, np.float64])
+def test_gates_of_other_element_types_decline(dtype: Any) -> None:
+    """Integers divide otherwise and have no HardSigmoid; the others would be rounded otherwise."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["i"], to=int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))),
+        helper.make_node("Add", ["i", "three"], ["a"]),
+        helper.make_node("Clip", ["a", "zero", "six"], ["c"]),
+        helper.make_node("Div", ["c", "six"], ["d"]),
+        helper.make_node("Cast", ["d"], ["y"], to=1),
+    ]
+    constants = {"three": dtype(3), "zero": dtype(0), "six": dtype(6)}
+    graph = model(nodes, [1, 65], {"y": [1, 65]}, constants)
+    assert not FuseHardSigmoid()(graph).modified
+
+
+def test_large_shift_declines() -> None:
+    """x + 3e6 is exact where the gate is open; x / 3 + 1e6 is rounded to 1/16."""
+    graph = gate(add=np.float32(3e6), high=np.float32(3), scale=np.float32(1 / 3))
+    x = np.linspace(-3e6, -3e6 + 3, 65, dtype=np.float32).reshape(1, 65)
+    before = run(graph, x)
+    assert not FuseHardSigmoid()(graph).modified
+    assert_same(before, run(graph, x))

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
+import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
+from onnx.reference import ReferenceEvaluator
 
+from mbexport.graph import PASSES
 from mbexport.graph.fold_affine import FoldAffine
 from mbexport.graph.fold_constants import FoldConstants
 from mbexport.graph.fold_padding import FoldPadding
@@ -15,6 +19,7 @@ from mbexport.graph.static_reshape import StaticReshape
 from tests.graphs import assert_same, model, noise, ops, run
 
 SHAPE = [2, 4, 6, 7]
+KERNEL = noise([8, 4, 3, 3], 1)
 
 
 def conv_then(*steps: Any, constants: dict[str, Any], outputs: dict[str, Any] | None = None) -> Any:
@@ -192,3 +197,130 @@ def test_computed_reshape_becomes_constant_and_keeps_the_batch_free() -> None:
 def test_reshape_of_unknown_sizes_declines() -> None:
     graph = flatten_like_tf2onnx(["batch", 4, "width", 3], -1)
     assert StaticReshape()(graph).modified is False
+
+
+def test_two_pads_before_a_convolution_are_folded_at_once() -> None:
+    constants = {"pads": np.array([0, 0, 1, 0, 0, 0, 0, 2], np.int64), "kernel": noise([8, 4, 3, 3], 1)}
+    nodes = [
+        helper.make_node("Pad", ["x", "pads"], ["p"]),
+        helper.make_node("Pad", ["p", "pads"], ["q"]),
+        helper.make_node("Conv", ["q", "kernel"], ["y"]),
+    ]
+    check(model(nodes, SHAPE, {"y": [None] * 4}, constants), FoldPadding(), ["Conv"], modified=True)
+
+
+def test_new_names_stay_clear_of_those_in_use() -> None:
+    """A graph input may bear the name that the next unnamed result would get."""
+    nodes = [
+        helper.make_node("Conv", ["val_0", "kernel"], ["conv/folded_kernel"], name="conv"),
+        helper.make_node("Mul", ["conv/folded_kernel", "c"], ["y"]),
+        helper.make_node("Relu", ["val_0"], ["conv/folded_bias"]),
+        helper.make_node("Neg", ["conv/folded_bias"], ["z"]),
+    ]
+    proto = ir.to_proto(model([], SHAPE, {"y": [None] * 4, "z": SHAPE}, {"kernel": KERNEL, "c": np.float32(2)}))
+    proto.graph.input[0].name = "val_0"
+    proto.graph.node.extend(nodes)
+    feeds = {"val_0": noise(SHAPE)}
+    before = ReferenceEvaluator(proto).run(None, feeds)
+    graph = ir.from_proto(proto)
+    assert FoldAffine()(graph).modified
+    for expected, got in zip(before, ReferenceEvaluator(ir.to_proto(graph)).run(None, feeds), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def overridable(graph: ir.Model, name: str) -> ir.Model:
+    """The graph with an initializer as an input that the caller may leave out or give."""
+    graph.graph.inputs.append(graph.graph.initializers[name])
+    return graph
+
+
+def test_shape_that_a_caller_may_override_is_not_folded() -> None:
+    """onnxscript takes the default for the shape, and drops what is not read then: the input would have to be given."""
+    nodes = [helper.make_node("Reshape", ["c", "shape"], ["r"]), helper.make_node("Add", ["x", "r"], ["y"])]
+    constants = {"c": noise([1, 4, 6, 7]), "shape": np.array([1, 4, 6, 7], np.int64)}
+    graph = overridable(model(nodes, SHAPE, {"y": [None] * 4}, constants), "shape")
+    check(graph, FoldConstants(), ["Reshape", "Add"], modified=False)
+    assert "shape" in graph.graph.initializers
+
+
+def test_reshape_target_that_a_caller_may_override_stays() -> None:
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    graph = overridable(model(nodes, SHAPE, {"y": [None, None]}, {"shape": np.array([2, 168], np.int64)}), "shape")
+    check(graph, StaticReshape(), ["Reshape"], modified=False)
+    assert graph.graph.node(0).inputs[1] is graph.graph.inputs[1]
+
+
+def test_reshape_of_another_domain_stays() -> None:
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Reshape", ["x", "shape"], ["y"], domain="custom"),
+    ]
+    graph = model(nodes, SHAPE, {"y": SHAPE})
+    graph.graph.opset_imports["custom"] = 1
+    assert not StaticReshape()(graph).modified
+    assert graph.graph.node(-1).inputs[1] is graph.graph.node(0).outputs[0]
+
+
+def test_identity_between_two_outputs_stays() -> None:
+    """onnx-ir's IdentityEliminationPass gives both outputs one name."""
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Identity", ["y"], ["z"])]
+    check(model(nodes, SHAPE, {"z": SHAPE, "y": SHAPE}), FoldConstants(), ["Relu", "Identity"], modified=False)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants"),
+    [
+        (
+            [
+                helper.make_node("Shape", ["x"], ["s"]),
+                helper.make_node("Reshape", ["s", "column"], ["r"]),
+                helper.make_node("Gather", ["r", "one"], ["g"], axis=0),
+                helper.make_node("Cast", ["g"], ["y"], to=1),
+            ],
+            {"column": np.array([-1, 1], np.int64), "one": np.array([1], np.int64)},
+        ),
+        (
+            [helper.make_node("CastLike", ["x", "e"], ["c"], saturate=0), helper.make_node("Cast", ["c"], ["y"], to=1)],
+            {"e": np.zeros(1, ml_dtypes.float8_e4m3fn)},
+        ),
+    ],
+    ids=["Gather of a reshaped Shape", "CastLike that does not saturate"],
+)
+def test_what_onnxscript_misreads_is_refused(nodes: list[Any], constants: dict[str, Any]) -> None:
+    graph = model(nodes, ["n", 4, 6, 7], {"y": [None, None]}, constants, opset=19)
+    with pytest.raises(ir.passes.PreconditionError, match=nodes[-2].op_type):
+        FoldConstants()(graph)
+
+
+def test_dropping_a_dead_constant_is_a_modification() -> None:
+    graph = model([helper.make_node("Relu", ["x"], ["y"])], SHAPE, {"y": SHAPE}, {"dead": noise([3])})
+    check(graph, FoldConstants(), ["Relu"], modified=True)
+    assert not graph.graph.initializers
+
+
+@pytest.mark.parametrize("kind", PASSES, ids=lambda kind: kind.__name__)
+def test_body_or_unknown_opset_is_refused_and_left_alone(kind: type[ir.passes.InPlacePass]) -> None:
+    """A body reads what no input lists; and before opset 13 attributes stand where the rules look for inputs."""
+    body = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["n"])], "b", [], [helper.make_tensor_value_info("n", 1, None)]
+    )
+    with_body = [helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=body)]
+    graphs = [model(with_body, SHAPE, {"y": SHAPE}, {"c": np.array(True)})]
+    if kind.__name__ != "NameNodes":  # which asks no operator what it means
+        graphs += [model([helper.make_node("Relu", ["x"], ["y"])], SHAPE, {"y": SHAPE}, opset=12)]
+        graphs += [model([], SHAPE, {"x": SHAPE})]
+        del graphs[-1].graph.opset_imports[""]
+    for graph in graphs:
+        before = ir.to_proto(graph)
+        with pytest.raises(ir.passes.PreconditionError):
+            kind()(graph)
+        assert ir.to_proto(graph) == before
+
+
+@pytest.mark.parametrize("kind", PASSES[:-1], ids=lambda kind: kind.__name__)
+def test_nothing_to_do_changes_nothing(kind: type[ir.passes.InPlacePass]) -> None:
+    """Not even dead nodes: what a pass says of itself decides whether the graph is checked again."""
+    nodes = [helper.make_node("MaxPool", ["x"], ["y", ""], kernel_shape=[2, 2])]
+    if kind is not FoldConstants:
+        nodes.append(helper.make_node("Relu", ["x"], ["nobody"]))
+    check(model(nodes, SHAPE, {"y": [None] * 4}), kind(), [node.op_type for node in nodes], modified=False)

@@ -8,8 +8,8 @@ import pytest
 from onnx import helper
 
 from mbexport.errors import EngineError
-from mbexport.graph import simplify
-from mbexport.graph.guard import run_model
+from mbexport.graph import PassStep, simplify
+from mbexport.graph.guard import census, run_model
 from mbexport.graph.name_nodes import NameNodes
 from tests.graphs import model, noise
 
@@ -41,7 +41,7 @@ class Unloadable(ir.passes.InPlacePass):
 
 def small() -> Any:
     nodes = [helper.make_node("Add", ["x", "bias"], ["a"], name="dense/add__7"), helper.make_node("Relu", ["a"], ["y"])]
-    return ir.to_proto(model(nodes, [2, 4], {"y": [2, 4]}, {"bias": noise([4], 1)}))
+    return ir.to_proto(model(nodes, ["batch", 4], {"y": ["batch", 4]}, {"bias": noise([4], 1)}))
 
 
 def simplified(graph_pass: ir.passes.InPlacePass) -> Any:
@@ -118,6 +118,25 @@ def test_order_does_not_depend_on_the_converters_order() -> None:
     assert ordered("Relu", "Neg") == ordered("Neg", "Relu")
 
 
+def test_logits_are_compared_even_where_the_pass_replaced_the_softmax() -> None:
+    nodes = [helper.make_node("Add", ["x", "bias"], ["a"]), helper.make_node("Softmax", ["a"], ["y"])]
+    proto = ir.to_proto(model(nodes, [1, 3], {"y": [1, 3]}, {"bias": np.array([20, 0, -20], np.float32)}))
+
+    class ShiftAndHide(ir.passes.InPlacePass):
+        def call(self, model: ir.Model) -> ir.passes.PassResult:
+            model.graph.initializers["bias"].const_value = ir.tensor(np.array([20, 0, -20.01], np.float32), name="bias")
+            softmax = model.graph.outputs[0]
+            softmax.name = "hidden"
+            node = ir.node("Identity", [softmax])
+            node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = "y", softmax.type, softmax.shape
+            model.graph.append(node)
+            model.graph.outputs[0] = node.outputs[0]
+            return ir.passes.PassResult(model, modified=True)
+
+    _, report = simplify(proto, {"x": np.zeros((1, 3), np.float32)}, limit_db=LIMIT_DB, passes=[ShiftAndHide()])
+    assert "SQNR" in (report.passes[0].skipped or "")
+
+
 class WithoutMessage(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         raise AssertionError
@@ -129,11 +148,77 @@ class RenameOutput(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=True)
 
 
-@pytest.mark.parametrize("wrong", [WithoutMessage(), RenameOutput()])
-def test_whatever_a_pass_does_wrong_is_rolled_back(wrong: ir.passes.InPlacePass) -> None:
+class FixBatch(ir.passes.InPlacePass):
+    """Right on the probes, which are two, and on nothing else."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        model.graph.inputs[0].shape = ir.Shape([2, 4])
+        return ir.passes.PassResult(model, modified=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (WithoutMessage(), "AssertionError"),
+        (RenameOutput(), "the outputs were y FLOAT and became z FLOAT"),
+        (FixBatch(), "the inputs were x FLOAT[batch,4] and became x FLOAT[2,4]"),
+    ],
+)
+def test_whatever_a_pass_does_wrong_is_rolled_back(wrong: ir.passes.InPlacePass, reason: str) -> None:
     graph, report = simplified(wrong)
-    assert report.passes[0].skipped
+    assert report.passes[0].skipped == reason
     assert [output.name for output in graph.graph.outputs] == ["y"]
+    assert str(graph.graph.inputs[0].shape) == "[batch,4]"
+
+
+def test_lack_of_memory_is_not_the_passes_fault() -> None:
+    class Hungry(ir.passes.InPlacePass):
+        def call(self, model: ir.Model) -> ir.passes.PassResult:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        simplified(Hungry())
+
+
+class DropRelu(ir.passes.InPlacePass):
+    """A wrong pass that makes the graph smaller."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        add, relu = model.graph
+        relu.outputs[0].name, add.outputs[0].name = "a", "y"
+        add.outputs[0].type, add.outputs[0].shape = relu.outputs[0].type, relu.outputs[0].shape
+        model.graph.outputs[0] = add.outputs[0]
+        model.graph.remove(relu, safe=True)
+        return ir.passes.PassResult(model, modified=True)
+
+
+def test_whoever_observes_sees_what_a_wrong_pass_had_made() -> None:
+    steps: list[PassStep] = []
+    graph, _ = simplify(small(), FEEDS, limit_db=LIMIT_DB, passes=[DropRelu(), Crash()], observe=steps.append)
+    moved, crashed = steps
+    assert (moved.number, moved.total, crashed.number) == (1, 2, 2)
+    assert moved.ops_before == crashed.ops_before == {"Add": 1, "Relu": 1}
+    assert moved.ops_after == {"Add": 1}
+    assert moved.ops == {"Add": 1, "Relu": 1} == census(graph)
+    assert moved.error is None
+    assert isinstance(crashed.error, ValueError)
+    assert crashed.error.__traceback__ is not None
+
+
+def test_whoever_observes_sees_what_a_right_pass_made() -> None:
+    class Twice(ir.passes.InPlacePass):
+        def call(self, model: ir.Model) -> ir.passes.PassResult:
+            add = model.graph.node(0)
+            again = ir.node("Relu", [add.outputs[0]])
+            model.graph.insert_after(add, again)
+            model.graph.node(2).replace_input_with(0, again.outputs[0])
+            return ir.passes.PassResult(model, modified=True)
+
+    steps: list[PassStep] = []
+    simplify(small(), FEEDS, limit_db=LIMIT_DB, passes=[Twice()], observe=steps.append)
+    assert steps[0].report.modified
+    assert steps[0].report.sqnr_db is None
+    assert steps[0].ops == steps[0].ops_after == {"Relu": 2, "Add": 1}
 
 
 def test_naming_gives_each_result_a_name_of_its_own() -> None:

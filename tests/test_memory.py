@@ -70,7 +70,11 @@ def test_needs_grow_with_each_dimension() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory in Linux's unit")
 @pytest.mark.parametrize(
     "spec",
-    [ModelSpec(variant="v2", alpha=4.0, height=64, width=64), ModelSpec(variant="large", height=448, width=448)],
+    [
+        ModelSpec(variant="v2", alpha=4.0, height=64, width=64),
+        ModelSpec(variant="large", height=448, width=448),
+        ModelSpec(variant="large", height=None, width=None),
+    ],
     ids=lambda spec: spec.slug,
 )
 def test_estimate_covers_a_real_build(spec: ModelSpec, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_cell(spec: ModelSpec, export: ExportOptions, transposes: int, tmp_path:
 
 
 def test_canonical_v3_large() -> None:
-    """The hand-made canonical graph has 144 nodes and one Transpose; its operators follow from Keras's layers."""
+    """The hand-made canonical graph has 144 nodes, Rescaling's scale among them, and one Transpose."""
     import keras
 
     from mbexport.convert import onnx_from_keras
@@ -81,11 +81,12 @@ def test_canonical_v3_large() -> None:
     feeds = {"input": pictures(1, 224, 224, 1).astype(np.float32)}
     graph, report = simplify(onnx_from_keras(model, opset=17), feeds, limit_db=60.0)
     kinds = Counter(type(layer).__name__ for layer in model.layers)
-    assert report.nodes == 144
+    assert report.nodes == 143
     assert report.ops["Transpose"] == 1
-    assert report.ops["Conv"] == kinds["Conv2D"] + kinds["DepthwiseConv2D"]
+    assert report.ops["Conv"] + report.ops["Gemm"] == kinds["Conv2D"] + kinds["DepthwiseConv2D"]
+    assert report.ops["Gemm"] == 1  # the classifier
     assert report.ops["HardSwish"] == kinds["Activation"] - 1  # but for the softmax
-    assert report.ops["HardSigmoid"] == 8  # squeeze-excite blocks of V3 Large (Howard et al. 2019, table 1)
+    assert report.ops["Clip"] == 8  # the gates of V3 Large's squeeze-excite blocks (Howard et al. 2019, table 1)
     assert report.nodes_before > 400
     assert not [value.name for value in graph.graph.initializers.values() if not value.uses()]
 
@@ -217,3 +218,21 @@ def test_real_v3_small(real_data: Path, tmp_path: Path) -> None:
 def test_build_result_is_frozen(small_artifact: Artifact) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         small_artifact.path = Path("/elsewhere")  # type: ignore[misc]
+
+
+def test_opset_13_has_a_file_for_each_engine(tmp_path: Path) -> None:
+    """No HardSwish before 14: ONNX Runtime recognises it in two operators, OpenVINO in four."""
+    artifact = build(SMALL, export=ExportOptions(opset=13), out=tmp_path).artifact
+    found = {}
+    for target in ("ort:cpu", "openvino:cpu"):
+        graph = onnx.load(artifact.model_path(target)).graph
+        found[target] = Counter(node.op_type for node in graph.node)
+    gates, swishes = 9, 19  # squeeze-excite blocks and hard swishes of V3 Small (Howard et al. 2019, table 2)
+    assert (found["ort:cpu"]["HardSigmoid"], found["ort:cpu"]["Clip"]) == (swishes, gates)
+    assert (found["openvino:cpu"]["HardSigmoid"], found["openvino:cpu"]["Clip"]) == (0, gates + swishes)
+    assert set(artifact.manifest.files) == {"model.onnx", "model_openvino.onnx", "reference.npz"}
+    assert_passes(artifact)
+
+
+def test_from_opset_14_on_one_file_serves_both(small_artifact: Artifact) -> None:
+    assert set(small_artifact.manifest.models.values()) == {"model.onnx"}

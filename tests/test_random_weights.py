@@ -37,7 +37,7 @@ def test_every_activation_sees_its_knees(built: tuple[ModelSpec, Any]) -> None:
 
         return run
 
-    shown = network_input(spec, pictures(8, spec.height, spec.width, 3)).astype(np.float64)
+    shown = network_input(spec, pictures(8, *spec.size, 3)).astype(np.float64)
     with wrapped_calls(twins.float64, wrap):
         twins.float64(shown)
     for layer in twins.float64.layers:
@@ -52,7 +52,7 @@ def test_every_activation_sees_its_knees(built: tuple[ModelSpec, Any]) -> None:
 
 def test_pictures_get_different_and_decided_answers(built: tuple[ModelSpec, Any]) -> None:
     spec, twins = built
-    probabilities = np.asarray(twins.float64(network_input(spec, pictures(8, spec.height, spec.width, 9))))
+    probabilities = np.asarray(twins.float64(network_input(spec, pictures(8, *spec.size, 9))))
     assert len(set(probabilities.argmax(axis=-1))) > 2
     assert probabilities.max() > 4 / spec.classes
 
@@ -67,7 +67,7 @@ def test_twins_hold_the_same_numbers(built: tuple[ModelSpec, Any]) -> None:
 
 def test_float64_is_what_it_says(built: tuple[ModelSpec, Any]) -> None:
     spec, twins = built
-    shown = network_input(spec, pictures(1, spec.height, spec.width, 1))
+    shown = network_input(spec, pictures(1, *spec.size, 1))
     assert {layer.compute_dtype for layer in twins.float64.layers} == {"float64"}
     assert np.asarray(twins.float64(shown)).dtype == np.float64
     assert np.asarray(twins.float32(shown)).dtype == np.float32

@@ -81,3 +81,18 @@ def test_device_that_openvino_does_not_report(model: Path) -> None:
         pytest.skip("every device is here")
     with pytest.raises(MissingDeviceError, match=absent[0].upper()):
         OpenVinoRuntime().open(model, absent[0], SessionOptions())
+
+
+@pytest.mark.parametrize(("open_axes", "fed"), [((1, 2), [2, 6, 10, 3]), ((2, 3), [2, 3, 6, 10]), ((), [2, 3, 4, 5])])
+def test_open_height_and_width_become_those_that_are_fed(
+    open_axes: tuple[int, ...], fed: list[int], tmp_path: Path
+) -> None:
+    """In either layout, and left alone where the file fixes them."""
+    sides: list[str | int] = [f"side{axis}" if axis in open_axes else side for axis, side in enumerate(fed)]
+    sides[0] = "batch"
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sides) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "any", ends[:1], ends[1:])
+    path = tmp_path / "any.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    with OpenVinoRuntime().open(path, "cpu", SessionOptions(batch=2, size=(6, 10))) as session:
+        assert [list(port.shape) for port in session._compiled.inputs] == [fed]

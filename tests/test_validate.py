@@ -191,7 +191,7 @@ def test_report_is_finite_json_with_the_promised_keys(tmp_path: Path) -> None:
     not_finite(model)
     report = validate(tiny_artifact(tmp_path, model=model.SerializeToString()), TARGETS)
     document = msgspec.json.decode(msgspec.json.encode(report))
-    assert set(document) == {"passed", "rows"}
+    assert set(document) == {"passed", "rows", "sizes"}
     assert set(document["rows"][0]) == {
         "runtime",
         "mode",
@@ -284,7 +284,7 @@ def test_reference_that_proves_nothing_is_refused(error: float, tmp_path: Path) 
     write_artifact(
         tmp_path,
         artifact.manifest,
-        (artifact.path / "model.onnx").read_bytes(),
+        {"model.onnx": (artifact.path / "model.onnx").read_bytes()},
         Reference(reference.inputs, noisy, reference.keras_float64),
     )
     with pytest.raises(ArtifactError, match="proves nothing"):
@@ -304,4 +304,4 @@ def test_needs_no_tensorflow_and_prints_nothing(tmp_path: Path) -> None:
 
 
 def test_nothing_validated_is_not_a_pass(tmp_path: Path) -> None:
-    assert validate(tiny_artifact(tmp_path), []) == ValidationReport(passed=False, rows=[])
+    assert validate(tiny_artifact(tmp_path), []) == ValidationReport(passed=False, rows=[], sizes=[(8, 8)])

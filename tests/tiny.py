@@ -132,4 +132,5 @@ def tiny_artifact(
         files={},
         tools={},
     )
-    return write_artifact(out, manifest, model or network.onnx_model(batch).SerializeToString(), reference)
+    data = model or network.onnx_model(batch).SerializeToString()
+    return write_artifact(out, manifest, {"model.onnx": data}, reference)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mbexport.catalog import Published
     from mbexport.pipeline import BuildResult
     from mbexport.profile import LatencyProfile
+    from mbexport.reproduce import Reproduction
     from mbexport.validate import ValidationReport
 
 
@@ -20,8 +21,9 @@ def text(document: Any) -> str:
     return serde.json_bytes(document).decode()
 
 
-def build(result: "BuildResult") -> dict[str, Any]:
+def build(result: "BuildResult", reproduction: "Reproduction | None" = None) -> dict[str, Any]:
     artifact = result.artifact
+    asked = {} if reproduction is None else {"reproducible": reproduction}
     return {
         "artifact": str(artifact.path),
         "model": str(artifact.path / "model.onnx"),
@@ -30,6 +32,7 @@ def build(result: "BuildResult") -> dict[str, Any]:
         "weights": artifact.manifest.weights,
         "graph": artifact.manifest.graph,
         "timings_s": result.timings_s,
+        **asked,
     }
 
 

@@ -21,6 +21,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Let the engines' own messages and tracebacks through, on stderr.")
 ]
+VerboseBuild = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Show what each graph pass did, and let the engines' own messages and tracebacks through, on stderr.",
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Exit 1 and write nothing where a graph pass had to be rolled back.",
+        rich_help_panel=_EXPORT,
+    ),
+]
 Artifact = Annotated[Path, typer.Argument(help="An artifact folder, as `mbexport build` makes it.", metavar="ARTIFACT")]
 Profiles = Annotated[Path, typer.Option(help="Folder of measured profiles, made when needed.", metavar="DIR")]
 
@@ -48,7 +64,11 @@ class SpecOptions:
     resolution: Annotated[
         str | None,
         typer.Option(
-            help="Pixels: 224, or 192x256 (height x width). (default: 224)", metavar="HxW", rich_help_panel=_MODEL
+            help="Pixels: 224, 192x256 (height x width), or dynamic (multiples of 32; not for V2 with its top). "
+            "(default: 224)",
+            metavar="HxW|dynamic",
+            rich_help_panel=_MODEL,
+            autocompletion=lambda: ["dynamic"],
         ),
     ] = None
     classes: Annotated[
@@ -140,7 +160,12 @@ class ExportGroup:
         "dynamic"
     )
     opset: Annotated[
-        int | None, typer.Option(help="ONNX opset. (default: 17)", metavar="N", rich_help_panel=_EXPORT)
+        int | None,
+        typer.Option(
+            help="ONNX opset, from 13 to the newest that the installed onnxruntime loads. (default: 17)",
+            metavar="N",
+            rich_help_panel=_EXPORT,
+        ),
     ] = None
     out: Annotated[
         Path,

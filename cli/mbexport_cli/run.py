@@ -4,7 +4,16 @@ from pathlib import Path
 
 import typer
 
-from mbexport_cli.options import ExportGroup, Json, Profiles, RuntimeOptions, SpecOptions, Verbose, WeightsOptions
+from mbexport_cli.options import (
+    ExportGroup,
+    Json,
+    Profiles,
+    RuntimeOptions,
+    SpecOptions,
+    Strict,
+    VerboseBuild,
+    WeightsOptions,
+)
 
 EPILOG = "Example: mbexport run --variant large --alpha 0.75"
 
@@ -16,8 +25,9 @@ def main(
     where: RuntimeOptions,
     profiles: Profiles = Path("profiles"),
     *,
+    strict: Strict = False,
     json: Json = False,
-    verbose: Verbose = False,
+    verbose: VerboseBuild = False,
 ) -> None:
     """Build a network, prove it correct on each runtime, measure it, and write this machine's profile of it.
 
@@ -40,7 +50,14 @@ def main(
         refuse_unwritable(profiles)
         with own.progress() as progress:
             built = pipeline.build(
-                spec, export=export, weights=origin.weights, seed=origin.seed, out=form.out, progress=progress
+                spec,
+                export=export,
+                weights=origin.weights,
+                seed=origin.seed,
+                out=form.out,
+                strict=strict,
+                progress=progress,
+                observe=own.passes(),
             )
             checked = validate.validate(
                 built.artifact, targets, threads=threads, progress=lambda target: progress(f"validate {target}")

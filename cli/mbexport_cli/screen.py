@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mbexport_cli import signals, streams
@@ -10,6 +10,7 @@ from mbexport_cli import signals, streams
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from mbexport.graph import PassStep
     from mbexport_cli.progress import Progress
 
 
@@ -33,6 +34,14 @@ class Screen:
 
             render.write(rendered, self._stdout)
         self._stdout.flush()
+
+    def passes(self) -> "Callable[[PassStep], None] | None":
+        """Tells on stderr what each graph pass did, with ``-v``."""
+        if not self._verbose:
+            return None
+        from mbexport_cli import render
+
+        return lambda step: self._stderr.writelines(f"{line}\n" for line in render.pass_step(step))
 
     @contextlib.contextmanager
     def progress(self) -> "Iterator[Progress]":

@@ -7,6 +7,7 @@ process; :func:`engines` handles the second kind around a command's body.
 import contextlib
 import faulthandler
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -49,13 +50,26 @@ def _own_stream(stream: TextIO | None, descriptor: int) -> TextIO:
 def engines(*, verbose: bool) -> Iterator[None]:
     """While engines run, print, warnings and logging go nowhere, or with ``verbose`` to stderr."""
     if verbose:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), _logged():
             yield
         return
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     with contextlib.redirect_stdout(_Nowhere()), contextlib.redirect_stderr(_Nowhere()):
         yield
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """Mbexport's own log on stderr: what its child processes printed."""
+    logger, handler = logging.getLogger("mbexport"), logging.StreamHandler(sys.stderr)
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.setLevel(logging.NOTSET)
+        logger.removeHandler(handler)
 
 
 class _Nowhere(io.TextIOBase):

@@ -35,13 +35,8 @@ class WorkerAnswer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     engine_options: dict[str, str]
     versions: dict[str, str]
     inputs_sha256: str
-
-
-class WorkerFailure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """An error of the tree in ``mbexport.errors``, to be raised again by the parent."""
-
-    error: str
-    message: str
+    input_size: tuple[int, int] | None = None
+    """See :class:`mbexport.profile.Measurement`."""
 
 
 def interleave(plans: Sequence[WorkerPlan], replicates: int) -> Iterator[tuple[int, WorkerPlan]]:

@@ -20,6 +20,7 @@ class BenchRow(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     threads: int
     batch: int
+    input_size: tuple[int, int] | None
     samples: int
     p50_s: float
     p90_s: float | None
@@ -73,6 +74,7 @@ def row_of(measurement: Measurement) -> BenchRow:
         precision=measurement.precision,
         threads=measurement.threads,
         batch=measurement.batch,
+        input_size=measurement.input_size,
         samples=len(samples_s),
         p50_s=statistics.median(samples_s),
         p90_s=statistics.percentile(samples_s, 0.90),

@@ -13,7 +13,7 @@ from mbexport.bench.process import run_worker
 from mbexport.bench.rows import BenchReport, FailedRow, row_of
 from mbexport.bench.table import table_text
 from mbexport.bench.verdict import judge
-from mbexport.errors import EngineError, InputError, MeasuringError
+from mbexport.errors import EngineError, InputError, ProcessError
 from mbexport.profile import LatencyProfile, Measurement
 from mbexport.profiles import locked, merge, profile_path, read_folder, read_profile, write_profile
 from mbexport.runtimes import split_target
@@ -113,7 +113,7 @@ def _measure(
             progress(f"measure {plan.target} {plan.mode}", step / whole)
         try:
             answers[row].append(run_worker(plan))
-        except (EngineError, MeasuringError) as error:
+        except (EngineError, ProcessError) as error:
             del answers[row]
             failed.append(FailedRow(runtime=plan.target, mode=plan.mode, reason=str(error)))
     if progress is not None:
@@ -136,6 +136,7 @@ def _measurement(plan: WorkerPlan, thread_plan: ThreadPlan, answers: Sequence[Wo
         engine_options=first.engine_options,
         versions=first.versions,
         inputs_sha256=first.inputs_sha256,
+        input_size=first.input_size,
         measured_on=dt.datetime.now(dt.UTC).date().isoformat(),
         replicates=[answer.replicate for answer in answers],
         verdict=verdict,

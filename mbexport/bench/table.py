@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mbexport import thresholds
 from mbexport.bench.rows import row_of
+from mbexport.spec import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,8 +65,9 @@ def _versions(measured: Sequence[Measurement]) -> str:
 def _line(path: Path, profile: LatencyProfile, measurement: Measurement) -> str:
     row = row_of(measurement)
     low_s, high_s = row.p50_ci_s
+    size = "" if row.input_size is None else f" at {size_text(row.input_size)}"
     cells = (
-        f"[{profile.artifact}]({path.name})",
+        f"[{profile.artifact}]({path.name}){size}",
         row.runtime,
         row.mode,
         row.precision,

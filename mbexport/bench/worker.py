@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import itertools
-import os
 import platform
 import sys
 import time
@@ -16,16 +15,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
 import numpy as np
 import psutil
 
-from mbexport import serde
+from mbexport import child, serde
 from mbexport.artifact import MANIFEST, SCHEMA_VERSION, Artifact, Manifest, read_reference
 from mbexport.bench import conditions
-from mbexport.bench.plan import WorkerAnswer, WorkerFailure, WorkerPlan
+from mbexport.bench.plan import WorkerAnswer, WorkerPlan
 from mbexport.bench.timing import Limits, time_calls, warm_up
-from mbexport.errors import InputError, MbexportError
+from mbexport.errors import InputError
 from mbexport.profile import Replicate
 from mbexport.runtimes import SessionOptions, load_engine, split_target
 
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
 
 ROTATION = 4
 """At most so many inputs in turn: enough that no run repeats the one before, few enough to hold large batches."""
-_INTERRUPTED = 130
 
 T = TypeVar("T")
 
@@ -68,11 +65,13 @@ def measure(plan: WorkerPlan, limits: Limits | None = None) -> WorkerAnswer:
     path = Path(plan.artifact)
     artifact = Artifact(path, serde.read_document(path / MANIFEST, Manifest, SCHEMA_VERSION))
     feeds = rotate(read_reference(artifact).inputs, plan.batch)
+    contract = artifact.manifest.input
+    size = contract.size_of(next(iter(feeds[0].values())))
     engine, device = split_target(plan.target)
     runtime = load_engine(engine)
     _, import_s = _timed(runtime.import_package)
     bare_bytes = conditions.resident_bytes()
-    options = SessionOptions(mode=plan.mode, threads=plan.threads, batch=plan.batch)
+    options = SessionOptions(mode=plan.mode, threads=plan.threads, batch=plan.batch, size=size)
     opened, load_s = _timed(lambda: runtime.open(artifact.model_path(plan.target), device, options))
     loaded_bytes = conditions.resident_bytes()
     with opened as session:
@@ -94,6 +93,7 @@ def measure(plan: WorkerPlan, limits: Limits | None = None) -> WorkerAnswer:
         engine_options=dict(facts.options),
         versions={**_versions(), **facts.versions},
         inputs_sha256=_digest(feeds),
+        input_size=size if contract.is_dynamic else None,
     )
 
 
@@ -156,19 +156,8 @@ def _versions() -> dict[str, str]:
 
 
 def main() -> int:
-    """Keep the real stdout for the answer, and send what engines print there to stderr."""
-    answer_file = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    answer: WorkerAnswer | WorkerFailure
-    try:
-        answer = measure(msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerPlan))
-    except MbexportError as error:
-        answer = WorkerFailure(error=type(error).__name__, message=str(error))
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    with answer_file:
-        answer_file.write(msgspec.json.encode(answer))
-    return 0
+    """Answer one plan; the exit code."""
+    return child.answer(WorkerPlan, measure)
 
 
 if __name__ == "__main__":

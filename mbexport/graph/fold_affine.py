@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from mbexport.graph import tools
 
@@ -23,13 +22,15 @@ _AFFINE = {"Mul", "Div", "Add", "Sub"}
 class FoldAffine(ir.passes.InPlacePass):
     """Declines where the Conv's output is read by anything else, or where a constant differs within a channel."""
 
+    def requires(self, model: ir.Model) -> None:
+        tools.require_known(model)
+
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         modified = False
         for node in list(model.graph):
             if node.op_type == "Conv" and node.domain == "" and _fold(model.graph, node):
                 modified = True
-        RemoveUnusedNodesPass()(model)
-        return ir.passes.PassResult(model, modified=modified)
+        return tools.finish(model, modified=modified)
 
 
 def _fold(graph: ir.Graph, conv: ir.Node) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from mbexport.graph import tools
 
@@ -11,29 +10,41 @@ from mbexport.graph import tools
 class FoldPadding(ir.passes.InPlacePass):
     """Exact where the Pad adds zeros, in spatial dimensions only, and the Conv states its own pads."""
 
+    def requires(self, model: ir.Model) -> None:
+        tools.require_known(model)
+
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         modified = False
         for node in list(model.graph):
-            if node.op_type == "Conv" and node.domain == "" and _fold(node):
+            while (found := _match(node)) is not None:
+                _fold(node, *found)
                 modified = True
-        RemoveUnusedNodesPass()(model)
-        return ir.passes.PassResult(model, modified=modified)
+        return tools.finish(model, modified=modified)
+
+    def ensures(self, model: ir.Model) -> None:
+        left = [node.name for node in model.graph if _match(node) is not None]
+        if left:
+            raise ir.passes.PostconditionError(f"the Conv nodes {left} could still take the Pad before them")
 
 
-def _fold(conv: ir.Node) -> bool:
+def _match(conv: ir.Node) -> tuple[ir.Node, list[int]] | None:
+    """(the Pad, [begin..., end...] of the spatial dimensions) where ``conv`` is a Conv that can take it over."""
+    if conv.op_type != "Conv" or conv.domain != "":
+        return None
     pad = tools.producer(conv.inputs[0], "Pad")
     if pad is None or conv.attributes.get_string("auto_pad", "NOTSET") not in {"NOTSET", "VALID"}:
-        return False
+        return None
     extra = _spatial_zero_pads(pad)
-    if extra is None:
-        return False
+    return None if extra is None else (pad, extra)
+
+
+def _fold(conv: ir.Node, pad: ir.Node, extra: list[int]) -> None:
     own = conv.attributes.get_ints("pads", [0] * len(extra))
     if conv.attributes.get_string("auto_pad", "NOTSET") == "VALID":
         own = [0] * len(extra)
     conv.attributes.pop("auto_pad", None)
     conv.attributes.add(ir.AttrInt64s("pads", [a + b for a, b in zip(own, extra, strict=True)]))
     conv.replace_input_with(0, pad.inputs[0])
-    return True
 
 
 def _spatial_zero_pads(pad: ir.Node) -> list[int] | None:

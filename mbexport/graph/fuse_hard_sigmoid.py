@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from mbexport.graph import tools
 
@@ -14,6 +14,9 @@ _FLOAT32_ROUNDING = 1e-6
 
 class FuseHardSigmoid(ir.passes.InPlacePass):
     """Declines where an intermediate result is read elsewhere."""
+
+    def requires(self, model: ir.Model) -> None:
+        tools.require_known(model)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         modified = False
@@ -24,8 +27,12 @@ class FuseHardSigmoid(ir.passes.InPlacePass):
                 fused = tools.new_node(node, "HardSigmoid", [data], {"alpha": alpha, "beta": beta})
                 tools.replace(node.outputs[0], fused)
                 modified = True
-        RemoveUnusedNodesPass()(model)
-        return ir.passes.PassResult(model, modified=modified)
+        return tools.finish(model, modified=modified)
+
+    def ensures(self, model: ir.Model) -> None:
+        left = [node.name for node in model.graph if _match(node) is not None]
+        if left:
+            raise ir.passes.PostconditionError(f"the nodes {left} still end a hard sigmoid in parts")
 
 
 def _match(last: ir.Node) -> tuple[ir.Value, float, float] | None:
@@ -41,8 +48,9 @@ def _match(last: ir.Node) -> tuple[ir.Value, float, float] | None:
     if add is None or tools.only_use(add.outputs[0]) is not clip:
         return None
     for data, shift in (add.inputs, add.inputs[::-1]):
-        number = tools.scalar(shift)
-        if number is not None and data is not None and _keeps_rank(shift):
+        number = _float_scalar(shift)
+        # Where the gate is open, x * alpha + beta is rounded at the size of beta, x + b at that of the result.
+        if number is not None and data is not None and abs(number * alpha) <= 1:
             return data, alpha, number * alpha
     return None
 
@@ -53,13 +61,16 @@ def _scaled(last: ir.Node) -> tuple[ir.Node, float] | None:
         return None
     pairs = [last.inputs] if last.op_type == "Div" else [last.inputs, last.inputs[::-1]]
     for data, other in pairs:
-        clip, number = tools.producer(data, "Clip"), tools.scalar(other)
-        if clip is not None and number and _keeps_rank(other) and tools.only_use(clip.outputs[0]) is last:
+        clip, number = tools.producer(data, "Clip"), _float_scalar(other)
+        if clip is not None and number and tools.only_use(clip.outputs[0]) is last:
             return clip, (1.0 / number if last.op_type == "Div" else number)
     return None
 
 
-def _keeps_rank(value: ir.Value | None) -> bool:
-    """Whether broadcasting with this one-element constant cannot add a dimension."""
+def _float_scalar(value: ir.Value | None) -> float | None:
+    """The number where it is a float32 constant with no dimension, so that broadcasting cannot add one.
+
+    Integers divide otherwise and have no HardSigmoid; float16 and float64 would be rounded otherwise than before.
+    """
     array = tools.constant(value)
-    return array is not None and array.ndim == 0
+    return float(array) if array is not None and array.ndim == 0 and array.dtype == np.float32 else None

@@ -1,8 +1,10 @@
-"""Run one pass and keep its result only where the outputs stay the same."""
+"""Run one pass and keep its result only where the interface and the outputs stay the same."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -17,6 +19,39 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class PassStep:
+    """One pass of a sequence as it went, for whoever watches; ``report`` alone is kept."""
+
+    number: int
+    """From 1."""
+    total: int
+    report: PassReport
+    ops_before: dict[str, int]
+    """Operator -> count, in the graph that the pass was given."""
+    ops_after: dict[str, int]
+    """The same in the graph that it made, whether that was kept or not; where it crashed, as far as it got."""
+    error: Exception | None = None
+    """What it raised, with its traceback."""
+
+    @property
+    def ops(self) -> dict[str, int]:
+        """The same in the graph that the next pass gets."""
+        return self.ops_after if self.report.modified else self.ops_before
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """The graph to go on with, its outputs, and what the pass did."""
+
+    model: ir.Model
+    outputs: Arrays
+    report: PassReport
+    ops_after: dict[str, int]
+    """Of the graph that the pass made, whether that was kept or not."""
+    error: Exception | None = None
 
 
 def run_model(model: ir.Model, feeds: Arrays) -> dict[str, NDArray[Any]]:
@@ -34,8 +69,11 @@ def run_model(model: ir.Model, feeds: Arrays) -> dict[str, NDArray[Any]]:
 
 def guarded(
     graph_pass: ir.passes.InPlacePass, model: ir.Model, feeds: Arrays, before: Arrays, limit_db: float
-) -> tuple[ir.Model, Arrays, PassReport]:
+) -> Guarded:
     """Apply ``graph_pass`` to a copy of ``model``.
+
+    A pass that fails, changes the graph's inputs or outputs, or moves an output by more than ``limit_db`` allows, is
+    rolled back and the report says why.
 
     Args:
         graph_pass: the pass.
@@ -44,23 +82,43 @@ def guarded(
         before: ``model``'s outputs on them.
         limit_db: the least SQNR against ``before`` that counts as rounding.
 
-    Returns:
-        The graph to go on with, its outputs, and the report. A pass that fails, or moves an output by more than
-        ``limit_db`` allows, is rolled back and the report says why.
+    Raises:
+        MemoryError: the machine's failure and not the pass's.
     """
     name = type(graph_pass).__name__
     candidate = model.clone()
     try:
         if not graph_pass(candidate).modified:
-            return model, before, PassReport(name=name, modified=False)
+            return Guarded(model, before, PassReport(name=name, modified=False), census(model))
+        _check_interface(model, candidate)
         after = run_model(candidate, feeds)
-        worst = min((_compare(output, before, after, limit_db) for output in candidate.graph.outputs), key=_standing)
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever a pass does wrong, the graph before it is still right
-        return model, before, PassReport(name=name, modified=False, skipped=_first_line(error))
-    if not worst or list(after) != list(before):
-        reason = worst.reason or "the outputs are not those before it"
-        return model, before, PassReport(name=name, modified=False, sqnr_db=worst.sqnr_db, skipped=reason)
-    return candidate, after, PassReport(name=name, modified=True, sqnr_db=worst.sqnr_db)
+        report = PassReport(name=name, modified=False, skipped=_first_line(error))
+        return Guarded(model, before, report, census(candidate), error)
+    worst = min((_compare(output, before, after, limit_db) for output in model.graph.outputs), key=_standing)
+    report = PassReport(name=name, modified=worst.passed, sqnr_db=worst.sqnr_db, skipped=worst.reason)
+    if not worst:
+        return Guarded(model, before, report, census(candidate))
+    return Guarded(candidate, after, report, census(candidate))
+
+
+def census(model: ir.Model) -> dict[str, int]:
+    """Operator -> count, the most frequent first."""
+    ops = Counter(node.op_type for node in model.graph)
+    return dict(sorted(ops.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _check_interface(model: ir.Model, candidate: ir.Model) -> None:
+    """Probes of one shape cannot show that an input lost its dynamic batch; the outputs' shapes they do show."""
+    for kind in ("inputs", "outputs"):
+        old, new = (
+            [f"{value.name} {value.dtype}{value.shape if kind == 'inputs' else ''}" for value in getattr(graph, kind)]
+            for graph in (model.graph, candidate.graph)
+        )
+        if old != new:
+            raise ir.passes.PostconditionError(f"the {kind} were {', '.join(old)} and became {', '.join(new)}")
 
 
 def _first_line(error: Exception) -> str:
@@ -72,7 +130,8 @@ def _compare(output: ir.Value, before: Arrays, after: Arrays, limit_db: float) -
     """On logits where the output is a softmax's: probabilities hide errors in all but the likeliest class."""
     name, maker = output.name or "", output.producer()
     view = centred_log if maker is not None and maker.op_type == "Softmax" else lambda array: array
-    return compare(view(before[name]), view(after[name]), threshold_db=limit_db)
+    found = compare(view(before[name]), view(after[name]), threshold_db=limit_db)
+    return found or replace(found, reason=f"{name}: {found.reason}")
 
 
 def _standing(comparison: Comparison) -> tuple[bool, float]:

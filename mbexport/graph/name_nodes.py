@@ -7,9 +7,13 @@ same network therefore gives the same bytes.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
+
+from mbexport.graph import tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,18 +31,16 @@ class NameNodes(ir.passes.InPlacePass):
     """Interface names stay; everything between is renamed."""
 
     def requires(self, model: ir.Model) -> None:
-        """Nodes with bodies (If, Loop) read values that their inputs do not list."""
-        bodies = [node.op_type for node in model.graph if any(_is_body(value) for value in node.attributes.values())]
-        if bodies:
-            raise ir.passes.PreconditionError(f"the graph has nodes with bodies: {', '.join(bodies)}")
+        tools.require_flat(model)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
+        before = ir.to_proto(model)
         interface = {id(value) for value in (*graph.inputs, *graph.outputs)}
         taken = {value.name or "" for value in (*graph.inputs, *graph.outputs)}
         order = list(_depth_first(graph))
         read = (value for node in order for value in node.inputs if value is not None)
-        constants = {id(value): value for value in (*read, *graph.outputs) if _is_constant(value)}
+        constants = {id(value): value for value in (*read, *graph.inputs, *graph.outputs) if _is_constant(value)}
         graph.remove(list(graph))
         graph.extend(order)
         graph.initializers.clear()
@@ -48,7 +50,19 @@ class NameNodes(ir.passes.InPlacePass):
         for value in constants.values():
             graph.register_initializer(value)
         _forget_history(order)
-        return ir.passes.PassResult(model, modified=True)
+        return ir.passes.PassResult(model, modified=ir.to_proto(model) != before)
+
+    def ensures(self, model: ir.Model) -> None:
+        """What reads the file tells values, and nodes, apart by their names alone."""
+        graph = model.graph
+        made = (value.name for node in graph for value in node.outputs if value.name)
+        given = dict.fromkeys([*(value.name for value in graph.inputs), *graph.initializers])
+        for names in ([*given, *made], [node.name for node in graph]):
+            twice = [name for name, count in Counter(names).items() if count > 1]
+            if twice:
+                raise ir.passes.PostconditionError(
+                    f"these names are given more than once: {', '.join(map(str, twice))}"
+                )
 
 
 def _name(node: ir.Node, named: set[int], taken: set[str]) -> None:
@@ -61,12 +75,8 @@ def _name(node: ir.Node, named: set[int], taken: set[str]) -> None:
             role = _ROLES.get((node.op_type, index), node.op_type.lower())
             value.name = _unique(f"{layer}/{role}", taken)  # type: ignore[union-attr]
     for index, value in enumerate(node.outputs):
-        if id(value) not in named:
+        if value.name != "" and id(value) not in named:
             value.name = _unique(f"{node.name}/{index}", taken) if index else node.name
-
-
-def _is_body(attribute: ir.Attr) -> bool:
-    return attribute.type in {ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS}
 
 
 def _is_constant(value: ir.Value | None) -> bool:
@@ -102,7 +112,7 @@ def _depth_first(graph: ir.Graph) -> Iterator[ir.Node]:
 def _layer(name: str) -> str:
     """``expanded_conv/depthwise/convolution__12`` -> ``expanded_conv/depthwise``: all but the operation's own name."""
     layer, slash, _ = name.rpartition("/")
-    return (layer if slash else name.partition("__")[0]).removesuffix("/batchnorm") or "graph"
+    return re.sub("(/batchnorm)+$", "", layer if slash else name.partition("__")[0]) or "graph"
 
 
 def _unique(name: str, taken: set[str]) -> str:

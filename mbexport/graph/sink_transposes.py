@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from mbexport.graph import tools
 
@@ -34,21 +33,23 @@ Perm = tuple[int, ...]
 
 
 class SinkTransposes(ir.passes.InPlacePass):
-    """Says "modified" only where fewer Transposes are left; what it did otherwise is not worth keeping."""
+    """Works on a copy and keeps it only where fewer Transposes are left."""
+
+    def requires(self, model: ir.Model) -> None:
+        tools.require_known(model)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        tools.infer_shapes(model)
-        before = _count(model)
-        graph = model.graph
-        for node in list(graph):
+        moved = model.clone()
+        tools.infer_shapes(moved)
+        for node in list(moved.graph):
             rule = _rule(node)
             if rule is not None:
-                rule(graph, node)
-        RemoveUnusedNodesPass()(model)
-        after = _count(model)
-        if after > before:
-            raise ir.passes.PostconditionError(f"{after} Transposes where there were {before}")
-        return ir.passes.PassResult(model, modified=after < before)
+                rule(moved.graph, node)
+        tools.finish(moved, modified=True)
+        fewer = _count(moved) < _count(model)
+        if fewer:
+            model.graph = moved.graph
+        return ir.passes.PassResult(model, modified=fewer)
 
 
 def _count(model: ir.Model) -> int:
@@ -145,7 +146,7 @@ def _moved_constant(graph: ir.Graph, value: ir.Value | None, perm: Perm) -> ir.V
 
 def _reduce(graph: ir.Graph, node: ir.Node) -> None:
     found = _source(node.inputs[0])
-    axes = _axes(node)
+    axes = tools.reduced_axes(node)
     if found is None or axes is None:
         return
     source, perm = found
@@ -163,14 +164,6 @@ def _reduce(graph: ir.Graph, node: ir.Node) -> None:
     else:
         order = [perm[axis] for axis in kept]
         _finish(node, inputs, tuple(sorted(order).index(axis) for axis in order), attributes)
-
-
-def _axes(node: ir.Node) -> list[int] | None:
-    """Constant axes; None where they are absent or computed."""
-    if len(node.inputs) > 1:
-        array = tools.constant(node.inputs[1])
-        return None if array is None or not array.size else [int(axis) for axis in array]
-    return list(node.attributes.get_ints("axes")) if "axes" in node.attributes else None
 
 
 def _concat(_graph: ir.Graph, node: ir.Node) -> None:

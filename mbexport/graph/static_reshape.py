@@ -9,41 +9,49 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from mbexport.graph import tools
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    import onnx
 
 
 class StaticReshape(ir.passes.InPlacePass):
     """Declines where a dimension other than the first is unknown."""
 
+    def requires(self, model: ir.Model) -> None:
+        tools.require_known(model)
+
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        tools.infer_shapes(model)
+        types = tools.inferred_types(model)
         modified = False
         for node in list(model.graph):
-            if node.op_type != "Reshape" or tools.constant(node.inputs[1]) is not None:
+            if node.op_type != "Reshape" or node.domain != "" or tools.constant(node.inputs[1]) is not None:
                 continue
-            target = _target(node.inputs[0], node.outputs[0])
+            target = _target(*(_shape(types, value) for value in (node.inputs[0], node.outputs[0])))
             if target is not None and not node.attributes.get_int("allowzero", 0):
                 shape = tools.add_initializer(model.graph, f"{node.name}/shape", np.array(target, np.int64))
                 node.replace_input_with(1, shape)
                 modified = True
-        RemoveUnusedNodesPass()(model)
-        return ir.passes.PassResult(model, modified=modified)
+        return tools.finish(model, modified=modified)
 
 
-def _target(data: ir.Value | None, result: ir.Value) -> Sequence[int] | None:
+def _shape(types: Mapping[str, onnx.TypeProto], value: ir.Value | None) -> ir.Shape | None:
+    known = types.get(value.name or "") if value is not None else None
+    return None if known is None else ir.serde.deserialize_type_proto_for_shape(known)
+
+
+def _target(data: ir.Shape | None, result: ir.Shape | None) -> Sequence[int] | None:
     """[0, d, e, ...] where only the first dimension is symbolic and is the input's own first."""
-    if data is None or data.shape is None or result.shape is None or not len(result.shape) or not len(data.shape):
+    if not data or not result:
         return None
-    first = result.shape[0]
-    rest = [dim for dim in result.shape[1:] if isinstance(dim, int) and dim > 0]
-    if len(rest) != len(result.shape) - 1:
+    first = result[0]
+    rest = [dim for dim in result[1:] if isinstance(dim, int) and dim > 0]
+    if len(rest) != len(result) - 1:
         return None
     if isinstance(first, int):
         return [first, *rest] if first > 0 else None
-    same = first.value is not None and first == data.shape[0]
+    same = first.value is not None and first == data[0]
     return [0, *rest] if same else None

@@ -7,11 +7,52 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+KNOWN_OPSETS = range(13, 29)
+"""The opsets between which no operator that a rule names changed its meaning; those before 13 take Clip's bounds,
+Pad's pads or ReduceSum's axes as attributes."""
+
+
+def require_known(model: ir.Model) -> None:
+    """The precondition of the passes that rewrite by the operators' definitions.
+
+    Raises:
+        onnx_ir.passes.PreconditionError: the opset is not among those known, or the graph is not flat.
+    """
+    version = model.graph.opset_imports.get("")
+    if version not in KNOWN_OPSETS:
+        known = f"{KNOWN_OPSETS[0]} to {KNOWN_OPSETS[-1]}"
+        raise ir.passes.PreconditionError(f"the default opset must be one of {known}, not {version}")
+    require_flat(model)
+
+
+def require_flat(model: ir.Model) -> None:
+    """The precondition of the passes that look at the main graph alone: bodies read values that no input lists.
+
+    Raises:
+        onnx_ir.passes.PreconditionError: a node has a body (If, Loop, Scan).
+    """
+    bodies = [node.op_type for node in model.graph if any(_is_body(value) for value in node.attributes.values())]
+    if bodies:
+        raise ir.passes.PreconditionError(f"the graph has nodes with bodies: {', '.join(bodies)}")
+
+
+def _is_body(attribute: ir.Attr) -> bool:
+    return attribute.type in {ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS}
+
+
+def finish(model: ir.Model, *, modified: bool) -> ir.passes.PassResult:
+    """Tidy up after a pass that changed something, and only then: unique names, nothing that nobody reads."""
+    if modified:
+        # In this order: the first names results left out ("") too, the second leaves them out again.
+        ir.passes.Sequential(common.NameFixPass(), common.RemoveUnusedNodesPass())(model)
+    return ir.passes.PassResult(model, modified=modified)
 
 
 def constant(value: ir.Value | None) -> NDArray[Any] | None:
@@ -39,13 +80,21 @@ def producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
     return node if node is not None and node.op_type == op_type and node.domain == "" else None
 
 
+def reduced_axes(node: ir.Node) -> list[int] | None:
+    """A reduction's constant axes, as an attribute or an input; None where they are absent, computed or none at all."""
+    if len(node.inputs) > 1:
+        array = constant(node.inputs[1])
+        return None if array is None or not array.size else [int(axis) for axis in array]
+    return list(node.attributes.get_ints("axes", [])) or None
+
+
 def add_initializer(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
     """Register a new constant under a name made unique."""
     unique, number = name, 0
     while unique in graph.initializers:
         number += 1
         unique = f"{name}_{number}"
-    array = np.ascontiguousarray(array)
+    array = np.ascontiguousarray(array).reshape(array.shape)  # which would be (1,) for a single number
     tensor = ir.tensor(array, name=unique)
     value = ir.Value(name=unique, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
@@ -82,11 +131,27 @@ def opset(model: ir.Model) -> int:
 
 def infer_shapes(model: ir.Model) -> None:
     """Set the shapes and types that ONNX can infer, with data propagation, on the model's values."""
-    inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True)
-    known = {value.name: value for value in (*inferred.graph.value_info, *inferred.graph.output)}
+    known = inferred_types(model)
     for node in model.graph:
         for output in node.outputs:
-            info = known.get(output.name)
-            if info is not None and info.type.tensor_type.HasField("shape"):
-                output.shape = ir.serde.deserialize_type_proto_for_shape(info.type)
-                output.type = ir.serde.deserialize_type_proto_for_type(info.type)
+            info = known.get(output.name or "")
+            if info is not None:
+                output.shape = ir.serde.deserialize_type_proto_for_shape(info)
+                output.type = ir.serde.deserialize_type_proto_for_type(info)
+
+
+def inferred_types(model: ir.Model) -> dict[str, onnx.TypeProto]:
+    """Each value's type by name, where ONNX can infer its shape, without any change to the model."""
+    proto = ir.to_proto(model)
+    # A caller may give another value than the initializer's, which onnx's data propagation takes for granted.
+    inputs = {value.name for value in proto.graph.input}
+    kept = [tensor for tensor in proto.graph.initializer if tensor.name not in inputs]
+    if len(kept) < len(proto.graph.initializer):
+        del proto.graph.initializer[:]
+        proto.graph.initializer.extend(kept)
+    for entry in proto.opset_import:
+        if (entry.domain, entry.version) == ("", 13):
+            entry.version = 14  # onnx computes the target of no Reshape of opset 13; that of 14 is the same by default
+    graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    values = (*graph.input, *graph.value_info, *graph.output)
+    return {value.name: value.type for value in values if value.type.tensor_type.HasField("shape")}

@@ -45,12 +45,14 @@ class SessionOptions:
     """How to open a model.
 
     ``parity`` pins float32; ``production`` keeps the engine's defaults. ``threads`` None leaves the engine's default.
-    ``batch`` is the batch that will be fed: engines that are slower with a dynamic one make it static.
+    ``batch`` and ``size`` (height, width in pixels) are those of the pictures that will be fed: engines that are slower
+    with a dynamic shape make it static. ``size`` None leaves dynamic sides dynamic.
     """
 
     mode: Mode = "parity"
     threads: int | None = None
     batch: int = 1
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Other exact forms of the canonical graph's parts, and what they cost."""

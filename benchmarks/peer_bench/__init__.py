@@ -1,0 +1,1 @@
+"""The parts of ``benchmarks/peers.py``: what is compared, how its files are made, measured, judged and shown."""

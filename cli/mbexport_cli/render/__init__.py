@@ -1,0 +1,26 @@
+"""All rich output. Times are shown in milliseconds, sizes in MB; nothing is ever cut or wrapped to fit a terminal.
+
+Every table is narrower than 80 columns with the names and figures that occur; what has no such limit (reasons, paths)
+stands on lines of its own below the table.
+"""
+
+from mbexport_cli.render.build import build, pass_step
+from mbexport_cli.render.catalog import catalogue, checkpoints, info
+from mbexport_cli.render.console import live, write
+from mbexport_cli.render.doctor import diagnosis
+from mbexport_cli.render.results import benched, profiles, run, validated
+
+__all__ = [
+    "benched",
+    "build",
+    "catalogue",
+    "checkpoints",
+    "diagnosis",
+    "info",
+    "live",
+    "pass_step",
+    "profiles",
+    "run",
+    "validated",
+    "write",
+]

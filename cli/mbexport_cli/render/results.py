@@ -1,0 +1,126 @@
+"""Accuracy and latency."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from mbexport.spec import size_text
+from mbexport_cli.documents import is_shipped
+from mbexport_cli.render.build import graph, rollbacks
+from mbexport_cli.render.parts import decibels, heading, milliseconds, new_table, note, reasons, verdict
+
+if TYPE_CHECKING:
+    from mbexport.artifact import Artifact
+    from mbexport.bench import BenchReport, BenchRow
+    from mbexport.pipeline import BuildResult
+    from mbexport.profile import LatencyProfile
+    from mbexport.validate import ValidationReport
+
+
+def validated(artifact: "Artifact", report: "ValidationReport") -> Iterator[RenderableType]:
+    yield from heading(artifact)
+    yield from validation(report)
+
+
+def benched(artifact: "Artifact", report: "BenchReport") -> Iterator[RenderableType]:
+    yield from heading(artifact)
+    yield from bench(report)
+
+
+def validation(report: "ValidationReport") -> Iterator[RenderableType]:
+    figures = ("SQNR dB", "least dB", "max error", "top-1")
+    table = new_table("accuracy", "mode", "precision", *figures, "verdict", right=figures)
+    for row in report.rows:
+        table.add_row(
+            row.runtime,
+            row.mode,
+            row.precision.effective or "-",
+            decibels(row.sqnr_db, exact=row.passed),
+            f"{row.threshold_db:.1f}",
+            "-" if row.max_abs_error is None else f"{row.max_abs_error:.1e}",
+            "-" if row.top1_agreement is None else f"{row.top1_agreement:.0%}",
+            verdict("passed" if row.passed else "FAILED"),
+        )
+    yield table
+    yield from reasons((row.runtime, row.mode, [row.reason] if row.reason else []) for row in report.rows)
+    if len(report.sizes) > 1:
+        yield f"the worst of {', '.join(size_text(size) for size in report.sizes)}"
+    yield ""
+
+
+def bench(report: "BenchReport") -> Iterator[RenderableType]:
+    yield from latencies(report.rows)
+    if report.rows:
+        yield ""
+        yield _cold(report.rows)
+        yield ""
+    yield from _stored(report)
+
+
+def run(built: "BuildResult", checked: "ValidationReport", measured: "BenchReport") -> Iterator[RenderableType]:
+    yield from heading(built.artifact)
+    yield from graph(built.artifact.manifest.graph)
+    if any(step.skipped for step in built.artifact.manifest.graph.passes):
+        yield from rollbacks(built.artifact.manifest.graph)
+        yield ""
+    yield from validation(checked)
+    yield from latencies(measured.rows)
+    yield ""
+    yield f"artifact: {built.artifact.path}"
+    yield from _stored(measured)
+
+
+def latencies(rows: "Sequence[BenchRow]") -> Iterator[RenderableType]:
+    """Percentiles in milliseconds, a table for each thread count and batch, and the reasons of rows that are not ok."""
+    times = ("p50 ms", "p90 ms", "p99 ms")
+    for threads, batch in sorted({(row.threads, row.batch) for row in rows}):
+        table = new_table("latency", "mode", *times, "verdict", right=times)
+        chosen = [row for row in rows if (row.threads, row.batch) == (threads, batch)]
+        for row in chosen:
+            percentiles = (milliseconds(row.p50_s), milliseconds(row.p90_s), milliseconds(row.p99_s))
+            table.add_row(row.runtime, f"{row.mode} {row.precision}", *percentiles, verdict(row.verdict))
+        yield table
+        size = f", size: {size_text(chosen[0].input_size)}" if chosen[0].input_size else ""
+        yield f"threads: {threads}, batch: {batch}{size}"
+        yield from reasons((row.runtime, row.mode, row.reasons) for row in chosen)
+
+
+def _stored(report: "BenchReport") -> Iterator[RenderableType]:
+    """Where the rows lie, and those that could not be measured."""
+    for row in report.failed:
+        yield Text(f"{row.runtime} {row.mode}: could not be measured: {row.reason}", style="bold red")
+    if report.profile is not None:
+        yield f"profile:  {report.profile}"
+    if report.replaced:
+        yield note(report.replaced)
+
+
+def _cold(rows: "Sequence[BenchRow]") -> RenderableType:
+    figures = ("load ms", "first ms", "pictures/s", "memory MB", "samples")
+    table = new_table("cold start", "mode", *figures, right=figures)
+    for row in rows:
+        cold = (milliseconds(row.load_s), milliseconds(row.first_inference_s))
+        rest = (f"{row.throughput_per_s:.1f}", f"{row.memory_bytes / 1e6:.0f}", str(row.samples))
+        table.add_row(row.runtime, row.mode, *cold, *rest)
+    return table
+
+
+def profiles(found: "Mapping[Path, LatencyProfile]", shipped: Path) -> Iterator[RenderableType]:
+    """Grouped by machine, then by artifact; those that travel with mbexport are called so."""
+    from mbexport.bench import rows_of
+
+    if not found:
+        yield "no profiles yet; measure with: mbexport bench ARTIFACT"
+    machine = ""
+    for path, profile in sorted(found.items(), key=lambda item: (str(item[0].parent), str(item[0]))):
+        origin = "shipped with mbexport" if is_shipped(path, shipped) else "measured here"
+        if machine != str(path.parent):
+            machine = str(path.parent)
+            yield Text(f"{profile.hardware.slug} ({profile.hardware.cpu})", style="bold")
+            yield f"{origin}: {path.parent}"
+        yield ""
+        yield Text(profile.artifact, style="cyan")
+        yield from latencies(rows_of(profile))

@@ -1,0 +1,32 @@
+"""Collecting a build's own garbage without walking through TensorFlow's objects each time."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_INTERPRETERS_OWN = 1000
+"""CPython 3.12 starts with 375 objects set aside; a caller who does so has tens of thousands."""
+
+
+@contextmanager
+def own_garbage_collected() -> Iterator[None]:
+    """Within, the collector looks at new objects alone; at the end it collects those that are in cycles.
+
+    Keras models are cycles, so an earlier build's gigabytes would stay until a full collection, and one through all of
+    TensorFlow's objects takes 0.2 s and comes several times in a build. What existed before is set aside and put back
+    as it was. Nothing is set aside where the caller has done so for itself, since that could not be told apart.
+    """
+    set_aside = gc.get_freeze_count() < _INTERPRETERS_OWN
+    if set_aside:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()
+        if set_aside:
+            gc.unfreeze()

@@ -1,0 +1,50 @@
+"""HardSigmoid behind a convolution -> Clip between 0 and 1, its slope and offset folded into the kernel and the bias.
+
+So the gates of squeeze-excite end. OpenVINO fuses the Clip into the convolution; HardSigmoid it runs as a node of its
+own, with a copy into another layout before it and one after (docs/forms.md). ONNX Runtime fuses both.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from mbexport.graph import tools
+
+
+class FoldHardSigmoid(ir.passes.InPlacePass):
+    """Declines where the convolution's result is read by anything else."""
+
+    def requires(self, model: ir.Model) -> None:
+        tools.require_known(model)
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        modified = False
+        for node in list(model.graph):
+            if node.op_type == "HardSigmoid" and node.domain == "":
+                modified |= _fold(model.graph, node)
+        return tools.finish(model, modified=modified)
+
+
+def _fold(graph: ir.Graph, gate: ir.Node) -> bool:
+    conv = tools.producer(gate.inputs[0], "Conv")
+    if conv is None or tools.only_use(conv.outputs[0]) is not gate:
+        return False
+    kernel = tools.constant(conv.inputs[1])
+    bias_value = conv.inputs[2] if len(conv.inputs) > 2 else None
+    bias = tools.constant(bias_value)
+    if kernel is None or kernel.dtype != np.float32 or (bias_value is not None and bias is None):
+        return False
+    slope, offset = gate.attributes.get_float("alpha", 0.2), gate.attributes.get_float("beta", 0.5)
+    old_bias = np.zeros(kernel.shape[0]) if bias is None else bias.astype(np.float64)
+    with np.errstate(over="ignore"):
+        wide = (kernel.astype(np.float64) * slope, old_bias * slope + offset)
+        folded = [array.astype(np.float32) for array in wide]
+    if not all(np.isfinite(array).all() for array in folded):
+        return False
+    names = (f"{conv.name}/gate_kernel", f"{conv.name}/gate_bias")
+    constants = [tools.add_initializer(graph, name, array) for name, array in zip(names, folded, strict=True)]
+    line = tools.new_node(conv, "Conv", [conv.inputs[0], *constants], dict(conv.attributes))
+    zero, one = (tools.add_initializer(graph, f"{gate.name}/{n}", np.array(n, np.float32)) for n in (0, 1))
+    tools.replace(gate.outputs[0], tools.new_node(gate, "Clip", [line, zero, one]))
+    return True
