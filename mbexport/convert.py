@@ -2,10 +2,10 @@
 
 The road differs from ``tf2onnx.convert.from_keras`` in three ways:
 
-* tf2onnx's own optimizer is left out. Its transpose optimizer fails on every MobileNetV3 in which a gate of a
-  squeeze-excite block has a bias of exactly zero, as all have that were not trained: ``max() arg is an empty sequence`` (a
-  scalar Add), one log line, and 128 Transposes stay. On trained ones it works, but leaves hard swish in four operators and
-  the padding apart. The passes of ``mbexport.graph`` do all of it, and skipping it halves the time.
+* tf2onnx's own optimizer is left out. Its transpose optimizer fails on every MobileNetV3 in which a gate of
+  squeeze-excite has a bias of exactly zero, as all have that were not trained: ``max() arg is an empty sequence`` (a
+  scalar Add), one log line, and 128 Transposes stay. On trained ones it works, but leaves hard swish in four operators
+  and the padding apart. The passes of ``mbexport.graph`` do all of it, and skipping it halves the time.
   ``tests/test_convert.py`` tells when tf2onnx has mended it.
 * Weights enter the TensorFlow graph as placeholders and the ONNX graph as initializers. TensorFlow and tf2onnx would
   fold constants with kernels whose last bit differs between CPUs; here NumPy folds them later.

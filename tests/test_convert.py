@@ -29,7 +29,8 @@ def transposes(model: onnx.ModelProto) -> int:
 def test_tf2onnx_still_leaves_its_transposes_in(network: Any) -> None:
     """tf2onnx's transpose optimizer dies on a scalar Add (``max() arg is an empty sequence`` in ``_add_handler``).
 
-    So it does where a gate's bias is zero, as in a network that was not trained. When this fails, tf2onnx has mended it: see whether convert.py may go the standard road again.
+    So it does where a gate's bias is zero, as in a network that was not trained. When this fails, tf2onnx has mended
+    it: see whether convert.py may go the standard road again.
     """
     import tensorflow as tf
     import tf2onnx
