@@ -84,12 +84,16 @@ class WeightsOrigin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PassReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one graph pass did. ``sqnr_db`` None means bit-equal outputs; ``skipped`` is the reason for a rollback."""
+    """What one graph pass did. ``sqnr_db`` None means bit-equal outputs.
+
+    ``skipped`` is the reason for a rollback. ``declined`` says why the graph is none that the pass takes on.
+    """
 
     name: str
     modified: bool
     sqnr_db: float | None = None
     skipped: str | None = None
+    declined: str | None = None
 
 
 class GraphReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,8 +18,8 @@ def own_garbage_collected() -> Iterator[None]:
     """Within, the collector looks at new objects alone; at the end it collects those that are in cycles.
 
     Keras models are cycles, so an earlier build's gigabytes would stay until a full collection, and one through all of
-    TensorFlow's objects takes 0.2 s and comes several times in a build. What existed before is set aside and put back
-    as it was. Nothing is set aside where the caller has done so for itself, since that could not be told apart.
+    TensorFlow's objects takes 0.2 s and comes several times in a build. What existed before is set aside meanwhile.
+    Nothing is where the caller has set things aside for itself, since the two could not be told apart.
     """
     set_aside = gc.get_freeze_count() < _INTERPRETERS_OWN
     if set_aside:

@@ -108,7 +108,7 @@ def other_circumstances(environment: Mapping[str, str]) -> dict[str, str]:
         "TF_NUM_INTEROP_THREADS": threads,
         "OMP_NUM_THREADS": threads,
         "TF_ENABLE_ONEDNN_OPTS": "1" if environment.get("TF_ENABLE_ONEDNN_OPTS") == "0" else "0",
-        "NPY_DISABLE_CPU_FEATURES": " ".join(simd["found"]),
+        "NPY_DISABLE_CPU_FEATURES": " ".join(simd.get("found", [])),
         **(_OLDER_X86 if platform.machine() in {"x86_64", "AMD64"} else {}),
     }
 

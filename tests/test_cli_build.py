@@ -217,8 +217,11 @@ def test_block_of_a_pass_that_crashed_shows_where() -> None:
     assert lines[:2] == ["2/3 Fold: rolled back: does not apply", "  it had made 260 -> 260 nodes: the same operators"]
     assert any("in crash" in line for line in lines)
     assert lines[-1] == "  ValueError: does not apply"
-    declined = ir.passes.PreconditionError("has bodies")
-    assert len(told(PassReport(name="Fold", modified=False, skipped="has bodies"), BEFORE, declined)) == 2
+
+
+def test_block_of_a_pass_that_declined() -> None:
+    report = PassReport(name="Fold", modified=False, declined="the graph has bodies")
+    assert told(report, BEFORE) == ["2/3 Fold: declined: the graph has bodies"]
 
 
 def test_blocks_fit_80_columns_and_keep_names_and_counts_together() -> None:

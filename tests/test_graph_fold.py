@@ -324,3 +324,42 @@ def test_nothing_to_do_changes_nothing(kind: type[ir.passes.InPlacePass]) -> Non
     if kind is not FoldConstants:
         nodes.append(helper.make_node("Relu", ["x"], ["nobody"]))
     check(model(nodes, SHAPE, {"y": [None] * 4}), kind(), [node.op_type for node in nodes], modified=False)
+
+
+def test_absolute_value_of_a_reckoned_dimension_stays() -> None:
+    """onnxscript 0.7 takes what is reckoned from a shape for a dimension, which is never negative."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Gather", ["s", "zero"], ["d"], axis=0),
+        helper.make_node("Add", ["d", "minus_three"], ["m"]),
+        helper.make_node("Abs", ["m"], ["a"]),
+        helper.make_node("Cast", ["a"], ["y"], to=1),
+    ]
+    constants = {"zero": np.array([0]), "minus_three": np.array([-3])}
+    graph = model(nodes, ["n", 2], {"y": [1]}, constants)
+    with pytest.raises(ir.passes.PreconditionError, match="Abs"):
+        FoldConstants()(graph)
+
+
+def test_target_of_another_rank_than_the_result_is_left_alone() -> None:
+    """onnx's data propagation takes Unsqueeze(Shape(x)) for Shape(x), and the result's rank comes out wrong."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Unsqueeze", ["s", "zero"], ["u"]),
+        helper.make_node("Gather", ["u", "first"], ["t"], axis=0),
+        helper.make_node("Reshape", ["x", "t"], ["y"]),
+    ]
+    constants = {"zero": np.array([0]), "first": np.array(0)}
+    graph = model(nodes, ["n", 4], {"y": [None, None]}, constants)
+    x = noise([3, 4])
+    before = run(graph, x)
+    assert not StaticReshape()(graph).modified
+    assert_same(before, run(graph, x))
+
+
+def test_constants_do_not_grow_without_limit() -> None:
+    nodes = [helper.make_node("Expand", ["one", "many"], ["e"]), helper.make_node("Add", ["x", "e"], ["y"])]
+    constants = {"one": np.float32(1), "many": np.array([5000, 5000])}
+    graph = model(nodes, [1], {"y": [5000, 5000]}, constants)
+    FoldConstants()(graph)
+    assert ops(graph) == ["Expand", "Add"]

@@ -79,6 +79,7 @@ def test_scale_without_offset_or_transpose() -> None:
     [
         rescaled(MUL, ADD, scale=0.0),
         rescaled(MUL, ADD, scale=1e-44),
+        rescaled(MUL, ADD, scale=1e-37),
         rescaled(MUL, ADD, scale=[0.1, 0.2, 0.3]),
         rescaled(MUL, ADD, offset=[1, 2, 3]),
         rescaled(MUL, ADD, outputs=("a",)),
@@ -86,7 +87,17 @@ def test_scale_without_offset_or_transpose() -> None:
         rescaled(MUL, helper.make_node("Sub", ["t", "a"], ["b"])),
         rescaled(helper.make_node("Div", ["s", "x"], ["a"]), ADD),
     ],
-    ids=["zero", "denormal", "per channel", "offsets", "scaled is output", "shifted is output", "t - x", "s / x"],
+    ids=[
+        "zero",
+        "denormal",
+        "kernel would vanish",
+        "per channel",
+        "offsets",
+        "scaled is output",
+        "shifted is output",
+        "t - x",
+        "s / x",
+    ],
 )
 def test_scale_that_is_not_one_number_stays(graph: ir.Model) -> None:
     with np.errstate(divide="ignore"):

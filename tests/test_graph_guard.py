@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 
 from mbexport.errors import EngineError
 from mbexport.graph import PassStep, simplify
@@ -256,3 +256,60 @@ def test_naming_declines_graphs_with_bodies() -> None:
     graph = model([node], [2, 4], {"y": [2, 4]}, {"c": np.array(True)})
     with pytest.raises(ir.passes.PreconditionError, match="If"):
         NameNodes()(graph)
+
+
+def test_a_precondition_that_does_not_hold_is_no_rollback() -> None:
+    class Choosy(ir.passes.InPlacePass):
+        def requires(self, model: ir.Model) -> None:
+            raise ir.passes.PreconditionError("the graph has bodies")
+
+        def call(self, model: ir.Model) -> ir.passes.PassResult:
+            raise AssertionError
+
+    _, report = simplified(Choosy())
+    assert report.passes[0].skipped is None
+    assert report.passes[0].declined == "the graph has bodies"
+
+
+def test_logits_are_compared_along_the_softmaxs_own_axis() -> None:
+    """Over the channels, as a segmentation network ends: centring over the width would hide a rare class."""
+    nodes = [helper.make_node("Add", ["x", "bias"], ["a"]), helper.make_node("Softmax", ["a"], ["y"], axis=1)]
+    bias = np.array([20, 0, -20], np.float32).reshape(3, 1, 1)
+    proto = ir.to_proto(model(nodes, [1, 3, 2, 4], {"y": [1, 3, 2, 4]}, {"bias": bias}))
+
+    class ShiftLast(ir.passes.InPlacePass):
+        def call(self, model: ir.Model) -> ir.passes.PassResult:
+            shifted = bias + np.array([0, 0, 0.01], np.float32).reshape(3, 1, 1)
+            model.graph.initializers["bias"].const_value = ir.tensor(shifted, name="bias")
+            return ir.passes.PassResult(model, modified=True)
+
+    _, report = simplify(proto, {"x": np.zeros((1, 3, 2, 4), np.float32)}, limit_db=LIMIT_DB, passes=[ShiftLast()])
+    assert "SQNR" in (report.passes[0].skipped or "")
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_labels_are_compared_as_they_are(broken: bool) -> None:
+    nodes = [
+        helper.make_node("ArgMax", ["x"], ["i"], keepdims=0, axis=1),
+        helper.make_node("Gather", ["words", "i"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "labels",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.STRING, ["batch"])],
+        [numpy_helper.from_array(np.array(["cat", "cow", "dog", "eel"], object), "words")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    class Rename(ir.passes.InPlacePass):
+        def call(self, model: ir.Model) -> ir.passes.PassResult:
+            if broken:
+                model.graph.initializers["words"].const_value = ir.StringTensor(
+                    np.array([b"a", b"b", b"c", b"d"], object), shape=ir.Shape([4]), name="words"
+                )
+            return ir.passes.PassResult(model, modified=True)
+
+    _, report = simplify(proto, FEEDS, limit_db=LIMIT_DB, passes=[Rename()])
+    assert report.passes[0].modified is not broken
+    assert report.passes[0].skipped == ("y: other values" if broken else None)

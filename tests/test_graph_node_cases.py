@@ -37,6 +37,10 @@ FOLDED_BY_ONNXSCRIPT = (
     "Unsqueeze",
     "Constant",
     "If",
+    "ConcatFromSequence",
+    "SequenceAt",
+    "SequenceConstruct",
+    "SplitToSequence",
 )
 CANNOT_RUN = {
     "test_if_opt": "onnx's reference evaluator gives an optional sequence one dimension too many",

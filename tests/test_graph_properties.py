@@ -13,29 +13,31 @@ from hypothesis import HealthCheck, event, given, settings
 
 from mbexport import graph
 from mbexport.graph.spell_out_hard_swish import SpellOutHardSwish
-from tests import random_motifs as motifs
-from tests.random_graphs import NATIVE_OPSETS, cases, evaluate
+from tests import random_operators as operators
+from tests import random_patterns as patterns
+from tests.random_cases import cases
+from tests.random_graphs import NATIVE_OPSETS, evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from tests.random_graphs import Case, Motif
+    from tests.random_cases import Case, Motif
 
 OWN: dict[str, tuple[Motif, ...]] = {
-    "FoldConstants": (motifs.constant_expression, motifs.shape_arithmetic, motifs.identity),
-    "StaticReshape": (motifs.computed_reshape,),
-    "SinkTransposes": (motifs.sandwich, motifs.sandwich, motifs.crossed, motifs.transpose),
-    "FoldPadding": (motifs.pad_conv,),
-    "FuseHardSigmoid": (motifs.gate,),
-    "FuseHardSwish": (motifs.swish,),
-    "FoldAffine": (motifs.affine,),
-    "FoldHardSigmoid": (motifs.gated_conv,),
-    "FoldScale": (motifs.scaled,),
-    "GlobalPool": (motifs.global_pool,),
-    "ClassifierGemm": (motifs.classifier,),
-    "SpellOutHardSwish": (motifs.swish,),
+    "FoldConstants": (patterns.constant_expression, patterns.shape_arithmetic, operators.identity),
+    "StaticReshape": (patterns.computed_reshape,),
+    "SinkTransposes": (patterns.sandwich, patterns.sandwich, patterns.crossed, operators.transpose),
+    "FoldPadding": (patterns.pad_conv,),
+    "FuseHardSigmoid": (patterns.gate,),
+    "FuseHardSwish": (patterns.swish,),
+    "FoldAffine": (patterns.affine,),
+    "FoldHardSigmoid": (patterns.gated_conv,),
+    "FoldScale": (patterns.scaled,),
+    "GlobalPool": (patterns.global_pool,),
+    "ClassifierGemm": (patterns.classifier,),
+    "SpellOutHardSwish": (patterns.swish,),
 }
 ONE_AT_A_TIME = {"FoldScale"}  # of several scales in a row it takes the last; converters write one
 OPSETS = {"SpellOutHardSwish": range(13, 15)}  # it declines from 14 on
@@ -59,7 +61,7 @@ def examples(check: Callable[[Case], bool], name: str, *, slow: bool) -> None:
         print_blob=True,
         suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
     )
-    @given(case=cases(OWN.get(name, motifs.ALL), motifs.ALL, OPSETS.get(name, NATIVE_OPSETS)))
+    @given(case=cases(OWN.get(name, patterns.ALL), patterns.ALL, OPSETS.get(name, NATIVE_OPSETS)))
     def holds(case: Case) -> None:
         modified = check(case)
         event(f"modified: {modified}")

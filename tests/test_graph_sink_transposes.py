@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,21 @@ def test_reduce(axes: list[int], keepdims: int) -> None:
     assert_same(before, run(graph, x))
     (reduce,) = (node for node in graph.graph if node.op_type == "ReduceMean")
     assert reduce.inputs[0] is graph.graph.inputs[0]  # the Transpose has gone past it
+
+
+@pytest.mark.parametrize("perm", list(itertools.permutations(range(4))), ids=str)
+@pytest.mark.parametrize("axis", range(4))
+def test_reduce_that_drops_a_dimension_leaves_one_transpose_of_the_others(perm: tuple[int, ...], axis: int) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["a"], perm=perm),
+        helper.make_node("ReduceMax", ["a"], ["b"], axes=[axis], keepdims=0),
+        helper.make_node("Transpose", ["b"], ["y"], perm=[1, 2, 0]),
+    ]
+    graph = model(nodes, [2, 3, 4, 5], {"y": [None] * 3})
+    x = noise([2, 3, 4, 5])
+    before = run(graph, x)
+    assert SinkTransposes()(graph).modified
+    assert_same(before, run(graph, x))
 
 
 def test_reduce_with_axes_as_input() -> None:

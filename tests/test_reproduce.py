@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -33,6 +35,28 @@ def test_same_bytes_under_other_circumstances(small_artifact: Artifact, monkeypa
     again = rebuild(small_artifact)
     assert again.passed, again.difference
     assert again.sha256 == small_artifact.sha256
+
+
+@pytest.mark.slow
+def test_twenty_builds_give_one_digest(tmp_path: Path) -> None:
+    digests = set()
+    for number, (seed, threads, onednn) in enumerate(itertools.product(("0", "1", "4242", "random", "7"), "12", "01")):
+        environment = {
+            "PYTHONHASHSEED": seed,
+            "TF_NUM_INTRAOP_THREADS": threads,
+            "OMP_NUM_THREADS": threads,
+            "TF_ENABLE_ONEDNN_OPTS": onednn,
+        }
+        command = ["build", "--variant", "small", "--alpha", "0.75", "--out", str(tmp_path / str(number)), "--json"]
+        done = subprocess.run(
+            [sys.executable, "-m", "mbexport_cli", *command],
+            env={**os.environ, **environment},
+            capture_output=True,
+            check=True,
+        )
+        digests.add(json.loads(done.stdout)["sha256"])
+    assert number + 1 == 20
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("own", [{}, {"PYTHONHASHSEED": "1", "TF_ENABLE_ONEDNN_OPTS": "0", "OMP_NUM_THREADS": "1"}])

@@ -1,4 +1,4 @@
-"""The graph passes: a first sequence that makes a converted Keras MobileNet canonical, each pass guarded.
+"""The graph passes: a sequence that makes a converted Keras MobileNet canonical, each pass guarded.
 
 A pass is an ``onnx_ir`` in-place pass in a file of its own. To add one, write it and name it in :data:`PASSES`.
 """

@@ -1,7 +1,7 @@
 """A 1x1 convolution of a 1x1 map whose result is flattened -> flatten, then Gemm.
 
-So ends Keras's MobileNetV3: pooling, the classifier as a convolution, Flatten. As a matrix product, as MobileNetV2's
-classifier arrives, it is faster on OpenVINO and no slower on ONNX Runtime (docs/forms.md).
+So ends Keras's MobileNetV3: pooling, the classifier as a convolution, Flatten. As a matrix product it
+is as fast (docs/forms.md), and every engine knows it for one; MobileNetV2's classifier arrives so too.
 """
 
 from __future__ import annotations

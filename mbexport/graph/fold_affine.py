@@ -47,13 +47,15 @@ def _fold(graph: ir.Graph, conv: ir.Node) -> bool:
         scale, offset, last = scale * factor, offset * factor + addend, node.outputs[0]
     if last is conv.outputs[0]:
         return False
-    folded = (kernel * scale.reshape(-1, *[1] * (kernel.ndim - 1))).astype(np.float32)
-    if not (np.isfinite(folded).all() and np.isfinite(offset.astype(np.float32)).all()):
+    with np.errstate(over="ignore", invalid="ignore"):
+        folded = (kernel * scale.reshape(-1, *[1] * (kernel.ndim - 1))).astype(np.float32)
+        bias = offset.astype(np.float32)
+    if not (np.isfinite(folded).all() and np.isfinite(bias).all()):
         return False
     inputs = [
         conv.inputs[0],
         tools.add_initializer(graph, f"{conv.name}/folded_kernel", folded),
-        tools.add_initializer(graph, f"{conv.name}/folded_bias", offset.astype(np.float32)),
+        tools.add_initializer(graph, f"{conv.name}/folded_bias", bias),
     ]
     tools.replace(last, tools.new_node(conv, "Conv", inputs, dict(conv.attributes)))
     return True

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NO_LIMIT_BYTES = 2**40
+_ROOM_BYTES = 2**24
+"""So much may the constants grow by what is folded: an Expand can make gigabytes out of one number."""
+_MISREAD = frozenset(["ConcatFromSequence", "SequenceAt", "SplitToSequence"])
 _KEEPS_SHAPE_VALUES = frozenset(["Identity", "Abs", "Squeeze", "Reshape", "Concat", "Gather", "Add"])
 
 
@@ -23,7 +26,8 @@ class FoldConstants(ir.passes.InPlacePass):
     def requires(self, model: ir.Model) -> None:
         """Besides the opset: no node that onnxscript (0.7) rewrites to something else.
 
-        It takes a Shape's result for one-dimensional even behind a Reshape, and a CastLike for one without attributes.
+        It takes a Shape's result for one-dimensional even behind a Reshape, and for positive even behind an addition; a
+        CastLike for one without attributes; and a split into a sequence for one that keeps its dimension.
         """
         tools.require_known(model)
         misread = [f"{node.op_type} {node.name}" for node in model.graph if _is_misread(node)]
@@ -34,9 +38,10 @@ class FoldConstants(ir.passes.InPlacePass):
         from onnxscript import optimizer
 
         before = ir.to_proto(model)
+        most_bytes = before.ByteSize() + _ROOM_BYTES
         with _defaults_hidden(model.graph):
             optimizer.fold_constants(
-                model, onnx_shape_inference=False, input_size_limit=_NO_LIMIT_BYTES, output_size_limit=_NO_LIMIT_BYTES
+                model, onnx_shape_inference=False, input_size_limit=_NO_LIMIT_BYTES, output_size_limit=most_bytes
             )
             ir.passes.Sequential(
                 common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
@@ -60,6 +65,10 @@ def _is_misread(node: ir.Node) -> bool:
         return False
     if node.op_type == "CastLike":
         return bool(node.attributes)
+    if node.op_type == "Abs":
+        return _is_shape(node.inputs[0], reshaped=True)
+    if node.op_type in _MISREAD:
+        return True
     return node.op_type == "Gather" and node.attributes.get_int("axis", None) == 0 and _is_shape(node.inputs[0])
 
 
@@ -84,7 +93,9 @@ def _defaults_hidden(graph: ir.Graph) -> Iterator[None]:
     for value in hidden:
         del graph.initializers[value.name or ""]
         value.const_value = None
-    yield
-    for value, tensor in hidden.items():
-        value.const_value = tensor
-        graph.register_initializer(value)
+    try:
+        yield
+    finally:
+        for value, tensor in hidden.items():
+            value.const_value = tensor
+            graph.register_initializer(value)

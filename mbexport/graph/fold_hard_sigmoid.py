@@ -1,7 +1,7 @@
 """HardSigmoid behind a convolution -> Clip between 0 and 1, its slope and offset folded into the kernel and the bias.
 
 So the gates of squeeze-excite end. OpenVINO fuses the Clip into the convolution; HardSigmoid it runs as a node of its
-own, with a copy into another layout before it and one after (docs/forms.md). ONNX Runtime fuses both.
+own, with a copy into another layout before it and one after. ONNX Runtime fuses both. docs/forms.md has the times.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ def _fold(graph: ir.Graph, gate: ir.Node) -> bool:
     names = (f"{conv.name}/gate_kernel", f"{conv.name}/gate_bias")
     constants = [tools.add_initializer(graph, name, array) for name, array in zip(names, folded, strict=True)]
     line = tools.new_node(conv, "Conv", [conv.inputs[0], *constants], dict(conv.attributes))
-    zero, one = (tools.add_initializer(graph, f"{gate.name}/{n}", np.array(n, np.float32)) for n in (0, 1))
-    tools.replace(gate.outputs[0], tools.new_node(gate, "Clip", [line, zero, one]))
+    zero, one = (tools.add_initializer(graph, f"{conv.name}/{n}", np.array(n, np.float32)) for n in (0, 1))
+    # Named after the convolution: Keras's hard sigmoid is no layer there, so the gate has no name of its own.
+    clip = ir.node("Clip", [line, zero, one], name=f"{conv.name}__Clip")
+    graph.insert_before(gate, clip)
+    tools.replace(gate.outputs[0], clip.outputs[0])
     return True

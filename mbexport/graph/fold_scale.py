@@ -46,7 +46,8 @@ def _fold(graph: ir.Graph, conv: ir.Node) -> bool:
     with np.errstate(over="ignore"):
         scaled = (kernel.astype(np.float64) * found.factor).astype(np.float32)
         offset = np.float32(_simplest(found.offset / found.factor))
-    if not (np.isfinite(scaled).all() and np.isfinite(offset)):
+    vanished = np.abs(scaled[kernel != 0]) < np.finfo(np.float32).tiny
+    if vanished.any() or not (np.isfinite(scaled).all() and np.isfinite(offset)):
         return False
     conv.replace_input_with(1, tools.add_initializer(graph, f"{conv.name}/scaled_kernel", scaled))
     result = found.data

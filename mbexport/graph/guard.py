@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 
 from mbexport.artifact import PassReport
@@ -73,7 +74,7 @@ def guarded(
     """Apply ``graph_pass`` to a copy of ``model``.
 
     A pass that fails, changes the graph's inputs or outputs, or moves an output by more than ``limit_db`` allows, is
-    rolled back and the report says why.
+    rolled back and the report says why. One whose precondition does not hold has declined, and nothing went wrong.
 
     Args:
         graph_pass: the pass.
@@ -92,12 +93,14 @@ def guarded(
             return Guarded(model, before, PassReport(name=name, modified=False), census(model))
         _check_interface(model, candidate)
         after = run_model(candidate, feeds)
+        worst = min((_compare(output, before, after, limit_db) for output in model.graph.outputs), key=_standing)
     except MemoryError:
         raise
+    except ir.passes.PreconditionError as error:
+        return Guarded(model, before, PassReport(name=name, modified=False, declined=_first_line(error)), census(model))
     except Exception as error:  # noqa: BLE001 - whatever a pass does wrong, the graph before it is still right
         report = PassReport(name=name, modified=False, skipped=_first_line(error))
         return Guarded(model, before, report, census(candidate), error)
-    worst = min((_compare(output, before, after, limit_db) for output in model.graph.outputs), key=_standing)
     report = PassReport(name=name, modified=worst.passed, sqnr_db=worst.sqnr_db, skipped=worst.reason)
     if not worst:
         return Guarded(model, before, report, census(candidate))
@@ -129,9 +132,26 @@ def _first_line(error: Exception) -> str:
 def _compare(output: ir.Value, before: Arrays, after: Arrays, limit_db: float) -> Comparison:
     """On logits where the output is a softmax's: probabilities hide errors in all but the likeliest class."""
     name, maker = output.name or "", output.producer()
-    view = centred_log if maker is not None and maker.op_type == "Softmax" else lambda array: array
-    found = compare(view(before[name]), view(after[name]), threshold_db=limit_db)
+    old, new = before[name], after[name]
+    if not _is_numeric(old) or not _is_numeric(new):
+        same = _equal(old, new)
+        return Comparison(None, None, None, None, limit_db, same, None if same else f"{name}: other values")
+    if maker is not None and maker.op_type == "Softmax" and old.shape == new.shape:
+        axis = maker.attributes.get_int("axis", -1)
+        old, new = (centred_log(np.moveaxis(array, axis, -1)) for array in (old, new))
+    found = compare(old, new, threshold_db=limit_db)
     return found or replace(found, reason=f"{name}: {found.reason}")
+
+
+def _is_numeric(output: Any) -> bool:
+    """Strings are not, nor are sequences, which come as lists."""
+    return isinstance(output, np.ndarray) and output.dtype.kind in "biuf"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return type(one) is type(other) and bool(np.array_equal(one, other))
 
 
 def _standing(comparison: Comparison) -> tuple[bool, float]:

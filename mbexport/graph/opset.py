@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, version_converter
+from onnx_ir.passes import common
 
 from mbexport.errors import EngineError, SpecError
 from mbexport.runtimes.ort import engine_errors, import_onnxruntime
@@ -34,7 +35,14 @@ class RaiseOpset(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         model.graph = ir.from_proto(version_converter.convert_version(ir.to_proto(model), self.opset)).graph
+        model.ir_version = max(model.ir_version, ir_version(self.opset))
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         return ir.passes.PassResult(model, modified=True)
+
+    def ensures(self, model: ir.Model) -> None:
+        found = model.graph.opset_imports.get("")
+        if found != self.opset:
+            raise ir.passes.PostconditionError(f"the opset is {found} and not {self.opset}")
 
 
 def ir_version(opset: int) -> int:

@@ -23,7 +23,7 @@ class SpellOutHardSwish(ir.passes.InPlacePass):
         modified = False
         for node in list(model.graph) if tools.opset(model) < FIRST_OPSET else ():
             data = hard_swish_input(node)
-            if data is not None:
+            if data is not None and data.dtype in {ir.DataType.FLOAT, None}:
                 tools.replace(node.outputs[0], _spelled_out(model.graph, node, data))
                 modified = True
         return tools.finish(model, modified=modified)

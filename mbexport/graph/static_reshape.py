@@ -30,7 +30,8 @@ class StaticReshape(ir.passes.InPlacePass):
         for node in list(model.graph):
             if node.op_type != "Reshape" or node.domain != "" or tools.constant(node.inputs[1]) is not None:
                 continue
-            target = _target(*(_shape(types, value) for value in (node.inputs[0], node.outputs[0])))
+            data, wanted, result = (_shape(types, value) for value in (*node.inputs, node.outputs[0]))
+            target = _target(data, result) if _fits(wanted, result) else None
             if target is not None and not node.attributes.get_int("allowzero", 0):
                 shape = tools.add_initializer(model.graph, f"{node.name}/shape", np.array(target, np.int64))
                 node.replace_input_with(1, shape)
@@ -41,6 +42,15 @@ class StaticReshape(ir.passes.InPlacePass):
 def _shape(types: Mapping[str, onnx.TypeProto], value: ir.Value | None) -> ir.Shape | None:
     known = types.get(value.name or "") if value is not None else None
     return None if known is None else ir.serde.deserialize_type_proto_for_shape(known)
+
+
+def _fits(target: ir.Shape | None, result: ir.Shape | None) -> bool:
+    """Whether the target holds a number for each dimension of the result.
+
+    onnx's data propagation takes the shape behind an Unsqueeze for the same row of numbers, and the result's rank then
+    comes out wrong.
+    """
+    return target is not None and result is not None and list(target) == [len(result)]
 
 
 def _target(data: ir.Shape | None, result: ir.Shape | None) -> Sequence[int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 KNOWN_OPSETS = range(13, 29)
 """The opsets between which no operator that a rule names changed its meaning; those before 13 take Clip's bounds,
 Pad's pads or ReduceSum's axes as attributes."""
+
+MOST_PROPAGATED_ELEMENTS = 1024
+"""Shapes, axes and pads are shorter; larger constants would only be copied into the inference and back."""
 
 
 def require_known(model: ir.Model) -> None:
@@ -145,10 +149,13 @@ def inferred_types(model: ir.Model) -> dict[str, onnx.TypeProto]:
     proto = ir.to_proto(model)
     # A caller may give another value than the initializer's, which onnx's data propagation takes for granted.
     inputs = {value.name for value in proto.graph.input}
-    kept = [tensor for tensor in proto.graph.initializer if tensor.name not in inputs]
-    if len(kept) < len(proto.graph.initializer):
-        del proto.graph.initializer[:]
-        proto.graph.initializer.extend(kept)
+    constants = [tensor for tensor in proto.graph.initializer if tensor.name not in inputs]
+    large = [tensor for tensor in constants if math.prod(tensor.dims) > MOST_PROPAGATED_ELEMENTS]
+    types = [onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in large]
+    kept = [tensor for tensor in constants if math.prod(tensor.dims) <= MOST_PROPAGATED_ELEMENTS]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+    proto.graph.input.extend(types)
     for entry in proto.opset_import:
         if (entry.domain, entry.version) == ("", 13):
             entry.version = 14  # onnx computes the target of no Reshape of opset 13; that of 14 is the same by default

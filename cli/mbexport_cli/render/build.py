@@ -11,7 +11,7 @@ from rich.text import Text
 from mbexport_cli.render.parts import decibels, heading, new_table, note
 
 if TYPE_CHECKING:
-    from mbexport.artifact import GraphReport
+    from mbexport.artifact import GraphReport, PassReport
     from mbexport.graph import PassStep
     from mbexport.pipeline import BuildResult
     from mbexport.reproduce import Reproduction
@@ -27,8 +27,7 @@ def build(result: "BuildResult", reproduction: "Reproduction | None" = None) -> 
     steps = new_table("pass", "changed", "SQNR dB", right=("SQNR dB",))
     for step in report.passes:
         sqnr = decibels(step.sqnr_db, exact=True) if step.modified else "-"
-        changed = Text("rolled back", style="bold red") if step.skipped else Text("yes" if step.modified else "no")
-        steps.add_row(step.name, changed, sqnr)
+        steps.add_row(step.name, _outcome(step), sqnr)
     yield steps
     yield from rollbacks(report)
     yield ""
@@ -48,11 +47,19 @@ def graph(report: "GraphReport") -> Iterator[RenderableType]:
     yield ""
 
 
+def _outcome(step: "PassReport") -> Text:
+    if step.skipped:
+        return Text("rolled back", style="bold red")
+    return Text("declined" if step.declined else "yes" if step.modified else "no")
+
+
 def rollbacks(report: "GraphReport") -> Iterator[RenderableType]:
     """The passes that the graph had to do without, and why."""
     for step in report.passes:
         if step.skipped:
             yield note(f"{step.name} was rolled back: {step.skipped}")
+        elif step.declined:
+            yield note(f"{step.name} declined: {step.declined}")
 
 
 def pass_step(step: "PassStep") -> Iterator[str]:
@@ -68,6 +75,8 @@ def pass_step(step: "PassStep") -> Iterator[str]:
         yield from _wrapped(f"{place}: rolled back: {report.skipped}")
         yield from _wrapped(f"  it had made {before} -> {after} nodes: {_changes(step)}")
         yield from _traceback(step.error)
+    elif report.declined:
+        yield from _wrapped(f"{place}: declined: {report.declined}")
     elif report.modified:
         outputs = "bit-equal" if report.sqnr_db is None else f"SQNR {report.sqnr_db:.1f} dB"
         yield f"{place}: {before} -> {after} nodes, outputs {outputs}"

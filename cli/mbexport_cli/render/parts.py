@@ -13,14 +13,13 @@ if TYPE_CHECKING:
 
 
 _STYLES = {"passed": "green", "ok": "green", "noisy": "yellow", "FAILED": "bold red", "invalid": "bold red"}
-RANDOM = "random weights: for graph and latency only"
 
 
 def heading(artifact: "Artifact") -> Iterator[RenderableType]:
     """The network's name, and what its weights are good for."""
     yield Text(artifact.manifest.slug, style="bold")
-    if artifact.manifest.weights.kind == "random":
-        yield note(RANDOM)
+    if artifact.manifest.weights.note is not None:
+        yield note(artifact.manifest.weights.note)
     yield ""
 
 

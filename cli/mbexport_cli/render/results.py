@@ -63,7 +63,7 @@ def bench(report: "BenchReport") -> Iterator[RenderableType]:
 def run(built: "BuildResult", checked: "ValidationReport", measured: "BenchReport") -> Iterator[RenderableType]:
     yield from heading(built.artifact)
     yield from graph(built.artifact.manifest.graph)
-    if any(step.skipped for step in built.artifact.manifest.graph.passes):
+    if any(step.skipped or step.declined for step in built.artifact.manifest.graph.passes):
         yield from rollbacks(built.artifact.manifest.graph)
         yield ""
     yield from validation(checked)

@@ -1,0 +1,1 @@
+"""Where the time goes that arithmetic does not need."""
