@@ -23,7 +23,11 @@ format:
 bench:
 	python benchmarks/startup.py
 	python benchmarks/build_time.py
+	python benchmarks/many_builds.py
 	python benchmarks/grid.py
+	python benchmarks/forms.py
+	python benchmarks/gap.py
+	python benchmarks/peers.py
 
 ci:
 	bash .ci/run

@@ -36,7 +36,7 @@ def products(model: onnx.ModelProto) -> list[Product]:
     weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     found = []
     for node in graph.node:
-        if node.op_type in {"Conv", "Gemm"}:
+        if node.op_type in {"Conv", "Gemm", "MatMul"}:
             kernel, output = weights[node.input[1]], shapes[node.output[0]]
             macs = int(np.prod(kernel)) * int(np.prod(output[2:]))
             found.append(Product(_kind(node, kernel, output), macs, frozenset(_with_fused(node, graph))))
@@ -45,7 +45,7 @@ def products(model: onnx.ModelProto) -> list[Product]:
 
 def _kind(node: onnx.NodeProto, kernel: list[int], output: list[int]) -> str:
     attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-    if node.op_type == "Gemm" or output[2:] == [1, 1]:
+    if node.op_type != "Conv" or output[2:] == [1, 1]:
         return "products on 1x1 maps (gates, head)"
     if attributes.get("group", 1) > 1:
         return "depthwise convolutions"

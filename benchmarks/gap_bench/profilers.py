@@ -42,7 +42,7 @@ def ort_profile(path: Path, feeds: dict[str, NDArray[np.float32]], runs: int) ->
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            name = event["name"].removesuffix("_kernel_time").removesuffix("_nchwc")
+            name = event["name"].removesuffix("_kernel_time").removesuffix("_nchwc").removesuffix("/MatMulAddFusion")
             times[event["args"]["op_name"], name].append(event["dur"])
     return [Timed(op, frozenset([name]), statistics.median(found)) for (op, name), found in times.items()]
 
