@@ -8,6 +8,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mbexport.artifact import RANDOM_NOTE
+
 if TYPE_CHECKING:
     from mbexport.artifact import Artifact
 
@@ -18,8 +20,8 @@ _STYLES = {"passed": "green", "ok": "green", "noisy": "yellow", "FAILED": "bold 
 def heading(artifact: "Artifact") -> Iterator[RenderableType]:
     """The network's name, and what its weights are good for."""
     yield Text(artifact.manifest.slug, style="bold")
-    if artifact.manifest.weights.note is not None:
-        yield note(artifact.manifest.weights.note)
+    if artifact.manifest.weights.kind == "random":
+        yield note(RANDOM_NOTE)
     yield ""
 
 
