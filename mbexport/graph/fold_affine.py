@@ -34,13 +34,11 @@ class FoldAffine(ir.passes.InPlacePass):
 
 
 def _fold(graph: ir.Graph, conv: ir.Node) -> bool:
-    kernel = tools.constant(conv.inputs[1])
-    bias_value = conv.inputs[2] if len(conv.inputs) > 2 else None
-    bias = tools.constant(bias_value)
-    if kernel is None or kernel.dtype != np.float32 or (bias_value is not None and bias is None):
+    found = tools.conv_constants(conv)
+    if found is None:
         return False
+    kernel, offset = found
     scale = np.ones(kernel.shape[0])
-    offset = np.zeros(kernel.shape[0]) if bias is None else bias.astype(np.float64)
     last = conv.outputs[0]
     while (step := _next_step(last, kernel)) is not None:
         node, factor, addend = step
@@ -62,7 +60,7 @@ def _fold(graph: ir.Graph, conv: ir.Node) -> bool:
 
 
 def _next_step(
-    value: ir.Value, kernel: NDArray[np.float32]
+    value: ir.Value, kernel: NDArray[np.float64]
 ) -> tuple[ir.Node, NDArray[np.float64], NDArray[np.float64]] | None:
     """The node that follows as (node, factor, addend) per channel, None where it is no affine step."""
     node = tools.only_use(value)
@@ -82,7 +80,7 @@ def _next_step(
     }[node.op_type]
 
 
-def _per_channel(array: NDArray[np.float32] | None, kernel: NDArray[np.float32]) -> NDArray[np.float64] | None:
+def _per_channel(array: NDArray[np.float32] | None, kernel: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """``array`` as one float64 per output channel, None where it does not broadcast so against (N, C, spatial...)."""
     channels, rank = kernel.shape[0], kernel.ndim
     if array is None or array.dtype != np.float32 or array.ndim > rank:

@@ -30,16 +30,13 @@ def _fold(graph: ir.Graph, gate: ir.Node) -> bool:
     conv = tools.producer(gate.inputs[0], "Conv")
     if conv is None or tools.only_use(conv.outputs[0]) is not gate:
         return False
-    kernel = tools.constant(conv.inputs[1])
-    bias_value = conv.inputs[2] if len(conv.inputs) > 2 else None
-    bias = tools.constant(bias_value)
-    if kernel is None or kernel.dtype != np.float32 or (bias_value is not None and bias is None):
+    found = tools.conv_constants(conv)
+    if found is None:
         return False
+    kernel, bias = found
     slope, offset = gate.attributes.get_float("alpha", 0.2), gate.attributes.get_float("beta", 0.5)
-    old_bias = np.zeros(kernel.shape[0]) if bias is None else bias.astype(np.float64)
     with np.errstate(over="ignore"):
-        wide = (kernel.astype(np.float64) * slope, old_bias * slope + offset)
-        folded = [array.astype(np.float32) for array in wide]
+        folded = [array.astype(np.float32) for array in (kernel * slope, bias * slope + offset)]
     if not all(np.isfinite(array).all() for array in folded):
         return False
     names = (f"{conv.name}/gate_kernel", f"{conv.name}/gate_bias")

@@ -72,6 +72,17 @@ def scalar(value: ir.Value | None) -> float | None:
     return float(array.reshape(())) if array is not None and array.size == 1 else None
 
 
+def conv_constants(conv: ir.Node) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """A float32 Conv's kernel and bias (zeros where it has none) in float64; None where either is computed."""
+    kernel = constant(conv.inputs[1])
+    bias_value = conv.inputs[2] if len(conv.inputs) > 2 else None
+    bias = constant(bias_value)
+    if kernel is None or kernel.dtype != np.float32 or (bias_value is not None and bias is None):
+        return None
+    zeros = np.zeros(kernel.shape[0])
+    return kernel.astype(np.float64), zeros if bias is None else bias.astype(np.float64)
+
+
 def only_use(value: ir.Value) -> ir.Node | None:
     """The single node that reads the value, None where it is read more than once or is a graph output."""
     uses = tuple(value.uses())
