@@ -1,8 +1,7 @@
-"""ModelSpec -> keras.Model in float32, and its float64 twin that gives the ground truth."""
+"""ModelSpec -> keras.Model with its weights, and its answers in float32 and, the ground truth, in float64."""
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
 import os
@@ -14,12 +13,11 @@ import numpy as np
 
 from mbexport.artifact import RANDOM_NOTE, InputContract, OutputContract, OutputKind, Reference, WeightsOrigin
 from mbexport.errors import MissingPackageError
+from mbexport.float64 import computing_in_float64
 from mbexport.pictures import REFERENCE_PICTURES, calibration_count, pictures
 from mbexport.spec import SIDE_MULTIPLE_PX, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import keras
     from numpy.typing import NDArray
 
@@ -31,10 +29,9 @@ REFERENCE_SEED = 2**31
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """One network twice, with the same float32 values for weights."""
+    """A network in float32, and where its weights come from."""
 
-    float32: keras.Model
-    float64: keras.Model
+    model: keras.Model
     origin: WeightsOrigin
 
 
@@ -82,22 +79,18 @@ def build_model(spec: ModelSpec, weights: str = "random", seed: int = 0) -> Buil
     from mbexport.weights import keras_file, random
 
     with tf.device("CPU:0"):
-        with _float64():
-            twin = _construct(spec)
-        _assert_float64(twin)
+        model = _construct(spec)
         if weights == "random":
             shown = pictures(calibration_count(*spec.size), *spec.size, seed)
-            random.initialise(twin, network_input(spec, shown).astype(np.float64), seed)
+            random.initialise(model, network_input(spec, shown), seed)
             origin = WeightsOrigin(kind="random", seed=seed, note=RANDOM_NOTE)
         else:
-            origin = keras_file.load(twin, weights)
-        model = _construct(spec)
-        model.set_weights([array.astype(np.float32) for array in twin.get_weights()])
-    return BuiltModel(model, twin, origin)
+            origin = keras_file.load(model, weights)
+    return BuiltModel(model, origin)
 
 
 def reference_of(built: BuiltModel, spec: ModelSpec, names: list[str], input_name: str) -> Reference:
-    """Run both twins, in inference mode, on pictures made from a fixed seed, at each reference size. Channels-last.
+    """Run the network in both precisions on pictures made from a fixed seed, at each reference size. Channels-last.
 
     A network of dynamic size is run at its other sizes as Keras builds it for that very size, with the same weights:
     that is what its file promises to be. Keras's own network without a size is another one, whose padding would be
@@ -113,17 +106,13 @@ def reference_of(built: BuiltModel, spec: ModelSpec, names: list[str], input_nam
 
 
 def _at_size(built: BuiltModel, spec: ModelSpec) -> BuiltModel:
-    """The same weights in networks for pictures of another size."""
+    """The same weights in a network for pictures of another size."""
     import tensorflow as tf
 
     with tf.device("CPU:0"):
-        with _float64():
-            double = _construct(spec)
-        _assert_float64(double)
-        single = _construct(spec)
-        for fresh, old in ((single, built.float32), (double, built.float64)):
-            fresh.set_weights(old.get_weights())
-    return BuiltModel(single, double, built.origin)
+        model = _construct(spec)
+        model.set_weights(built.model.get_weights())
+    return BuiltModel(model, built.origin)
 
 
 def _reference_at(built: BuiltModel, spec: ModelSpec, names: list[str], input_name: str) -> Reference:
@@ -131,8 +120,9 @@ def _reference_at(built: BuiltModel, spec: ModelSpec, names: list[str], input_na
 
     inputs = network_input(spec, pictures(REFERENCE_PICTURES, *spec.size, REFERENCE_SEED))
     with tf.device("CPU:0"):
-        single = _outputs(built.float32, inputs)
-        double = _outputs(built.float64, inputs.astype(np.float64))
+        single = _outputs(built.model, inputs)
+        with computing_in_float64(built.model):
+            double = _outputs(built.model, inputs)
     return Reference(
         inputs={input_name: inputs},
         keras_float32=dict(zip(names, single, strict=True)),
@@ -209,27 +199,6 @@ def _construct(spec: ModelSpec) -> keras.Model:
         if spec.dropout_rate is not None:
             options["dropout_rate"] = spec.dropout_rate
     return constructors[spec.variant](**options)
-
-
-@contextlib.contextmanager
-def _float64() -> Iterator[None]:
-    """Build in float64. ``set_floatx`` alone leaves a policy that was already made at float32."""
-    import keras
-
-    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    try:
-        yield
-    finally:
-        keras.config.set_floatx(floatx)
-        keras.config.set_dtype_policy(policy)
-
-
-def _assert_float64(model: keras.Model) -> None:
-    wrong = [layer.name for layer in model.layers if layer.compute_dtype != "float64"]
-    if wrong:
-        raise AssertionError(f"not computing in float64: {', '.join(wrong)}")
 
 
 def _outputs(model: keras.Model, inputs: NDArray[Any]) -> list[NDArray[Any]]:

@@ -135,10 +135,10 @@ def _converted(spec: ModelSpec, export: ExportOptions, weights: str, seed: int, 
     with clock.step("build the network"):
         built = keras_side.build_model(spec, weights, seed)
     with clock.step("run Keras for reference"):
-        reference = keras_side.reference_of(built, spec, output_names(built.float32), INPUT)
+        reference = keras_side.reference_of(built, spec, output_names(built.model), INPUT)
         reference = _in_layout(reference, export)
     with clock.step("convert"):
-        proto = onnx_from_keras(built.float32, opset=min(export.opset, MAX_NATIVE_OPSET))
+        proto = onnx_from_keras(built.model, opset=min(export.opset, MAX_NATIVE_OPSET))
     return _Converted(
         origin=built.origin,
         reference=reference,

@@ -190,7 +190,7 @@ def keras_model(spec: ModelSpec) -> Any:
 
 @cache
 def weights(spec: ModelSpec) -> list[NDArray[np.float32]]:
-    return list(build_model(spec).float32.get_weights())
+    return list(build_model(spec).model.get_weights())
 
 
 def answers(

@@ -35,7 +35,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 def test_keras_3_weights_arrive(saved: tuple[Any, Path]) -> None:
     model, path = saved
     built = build_model(SPEC, str(path))
-    for mine, theirs in zip(built.float32.get_weights(), model.get_weights(), strict=True):
+    for mine, theirs in zip(built.model.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert built.origin.kind == "keras-file"
     assert built.origin.file == "v3.weights.h5"
@@ -49,7 +49,7 @@ def test_legacy_h5_weights_arrive(saved: tuple[Any, Path], tmp_path: Path) -> No
     path = tmp_path / "legacy.h5"
     with h5py.File(path, "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, model)
-    for mine, theirs in zip(build_model(SPEC, str(path)).float32.get_weights(), model.get_weights(), strict=True):
+    for mine, theirs in zip(build_model(SPEC, str(path)).model.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 

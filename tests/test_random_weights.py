@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mbexport.build import build_model, network_input
+from mbexport.float64 import computing_in_float64
 from mbexport.layer_calls import wrapped_calls
 from mbexport.pictures import pictures
 from mbexport.spec import ModelSpec
@@ -25,7 +26,7 @@ def built(request: pytest.FixtureRequest) -> tuple[ModelSpec, Any]:
 
 
 def test_every_activation_sees_its_knees(built: tuple[ModelSpec, Any]) -> None:
-    spec, twins = built
+    spec, network = built
     seen: dict[str, tuple[float, float]] = {}
 
     def wrap(layer: Any, call: Any) -> Any:
@@ -37,10 +38,10 @@ def test_every_activation_sees_its_knees(built: tuple[ModelSpec, Any]) -> None:
 
         return run
 
-    shown = network_input(spec, pictures(8, *spec.size, 3)).astype(np.float64)
-    with wrapped_calls(twins.float64, wrap):
-        twins.float64(shown)
-    for layer in twins.float64.layers:
+    shown = network_input(spec, pictures(8, *spec.size, 3))
+    with computing_in_float64(network.model), wrapped_calls(network.model, wrap):
+        network.model(shown)
+    for layer in network.model.layers:
         if layer.name in seen:
             low, high = seen[layer.name]
             is_relu6 = type(layer).__name__ == "ReLU" and layer.max_value == 6
@@ -51,31 +52,15 @@ def test_every_activation_sees_its_knees(built: tuple[ModelSpec, Any]) -> None:
 
 
 def test_pictures_get_different_and_decided_answers(built: tuple[ModelSpec, Any]) -> None:
-    spec, twins = built
-    probabilities = np.asarray(twins.float64(network_input(spec, pictures(8, *spec.size, 9))))
+    spec, network = built
+    probabilities = np.asarray(network.model(network_input(spec, pictures(8, *spec.size, 9))))
     assert len(set(probabilities.argmax(axis=-1))) > 2
     assert probabilities.max() > 4 / spec.classes
 
 
-def test_twins_hold_the_same_numbers(built: tuple[ModelSpec, Any]) -> None:
-    _, twins = built
-    for single, double in zip(twins.float32.get_weights(), twins.float64.get_weights(), strict=True):
-        assert single.dtype == np.float32
-        assert double.dtype == np.float64
-        np.testing.assert_array_equal(single.astype(np.float64), double)
-
-
-def test_float64_is_what_it_says(built: tuple[ModelSpec, Any]) -> None:
-    spec, twins = built
-    shown = network_input(spec, pictures(1, *spec.size, 1))
-    assert {layer.compute_dtype for layer in twins.float64.layers} == {"float64"}
-    assert np.asarray(twins.float64(shown)).dtype == np.float64
-    assert np.asarray(twins.float32(shown)).dtype == np.float32
-
-
 def test_seed_decides() -> None:
     spec = SPECS[0]
-    first, again, other = (build_model(spec, seed=seed).float32.get_weights() for seed in (1, 1, 2))
+    first, again, other = (build_model(spec, seed=seed).model.get_weights() for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 

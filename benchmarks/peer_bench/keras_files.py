@@ -88,4 +88,4 @@ def tflite(spec: ModelSpec, folder: Path) -> Path:
 
 
 def _keras_model(spec: ModelSpec) -> keras.Model:
-    return build_model(spec).float32
+    return build_model(spec).model

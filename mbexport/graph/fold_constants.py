@@ -37,8 +37,9 @@ class FoldConstants(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         from onnxscript import optimizer
 
-        before = ir.to_proto(model)
-        most_bytes = before.ByteSize() + _ROOM_BYTES
+        before = tools.contents(model)
+        sizes = (value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+        most_bytes = sum(sizes) + _ROOM_BYTES
         with _defaults_hidden(model.graph):
             optimizer.fold_constants(
                 model, onnx_shape_inference=False, input_size_limit=_NO_LIMIT_BYTES, output_size_limit=most_bytes
@@ -48,7 +49,7 @@ class FoldConstants(ir.passes.InPlacePass):
                 common.RemoveUnusedNodesPass(),
             )(model)
         # Neither package counts all that it does: a result left out, an attribute dropped.
-        return ir.passes.PassResult(model, modified=ir.to_proto(model) != before)
+        return ir.passes.PassResult(model, modified=tools.contents(model) != before)
 
     def ensures(self, model: ir.Model) -> None:
         """ONNX Runtime warns of initializers that nothing reads."""

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from mbexport.artifact import PassReport
 from mbexport.compare import Comparison, centred_log, compare
+from mbexport.graph import tools
 from mbexport.runtimes.ort import engine_errors, import_onnxruntime
 
 if TYPE_CHECKING:
@@ -61,11 +62,12 @@ def run_model(model: ir.Model, feeds: Arrays) -> dict[str, NDArray[Any]]:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    data = ir.to_proto(model).SerializeToString()
+    proto, constants = tools.light_proto(model)
+    feeds = {**feeds, **{name: tensor.numpy() for name, tensor in constants.items()}}
     with engine_errors("ONNX Runtime refuses the graph"):
-        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+        return dict(zip(names, session.run(names, feeds), strict=True))
 
 
 def guarded(

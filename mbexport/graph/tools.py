@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +18,8 @@ KNOWN_OPSETS = range(13, 29)
 """The opsets between which no operator that a rule names changed its meaning; those before 13 take Clip's bounds,
 Pad's pads or ReduceSum's axes as attributes."""
 
-MOST_PROPAGATED_ELEMENTS = 1024
-"""Shapes, axes and pads are shorter; larger constants would only be copied into the inference and back."""
+LARGE_ELEMENTS = 1024
+"""Shapes, axes and pads, which shape inference reads, are shorter."""
 
 
 def require_known(model: ir.Model) -> None:
@@ -157,19 +156,49 @@ def infer_shapes(model: ir.Model) -> None:
 
 def inferred_types(model: ir.Model) -> dict[str, onnx.TypeProto]:
     """Each value's type by name, where ONNX can infer its shape, without any change to the model."""
-    proto = ir.to_proto(model)
+    proto, _ = light_proto(model)
     # A caller may give another value than the initializer's, which onnx's data propagation takes for granted.
     inputs = {value.name for value in proto.graph.input}
-    constants = [tensor for tensor in proto.graph.initializer if tensor.name not in inputs]
-    large = [tensor for tensor in constants if math.prod(tensor.dims) > MOST_PROPAGATED_ELEMENTS]
-    types = [onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in large]
-    kept = [tensor for tensor in constants if math.prod(tensor.dims) <= MOST_PROPAGATED_ELEMENTS]
+    kept = [tensor for tensor in proto.graph.initializer if tensor.name not in inputs]
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
-    proto.graph.input.extend(types)
     for entry in proto.opset_import:
         if (entry.domain, entry.version) == ("", 13):
             entry.version = 14  # onnx computes the target of no Reshape of opset 13; that of 14 is the same by default
     graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
     values = (*graph.input, *graph.value_info, *graph.output)
     return {value.name: value.type for value in values if value.type.tensor_type.HasField("shape")}
+
+
+def light_proto(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, ir.TensorProtocol]]:
+    """The model with its large float32 constants as inputs, and those constants by name.
+
+    Weights are nearly all of a file, and to write and read them again nearly all of the time that a look at it takes.
+    """
+    initializers = model.graph.initializers
+    values = dict(initializers)
+    large = {name: tensor for name, value in values.items() if (tensor := _large_constant(value)) is not None}
+    for name in large:
+        del initializers[name]
+    try:
+        proto = ir.to_proto(model)
+    finally:
+        initializers.clear()
+        initializers.update(values)  # all anew: their order is that of the file
+    proto.graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, tensor.dtype, tensor.shape.numpy()) for name, tensor in large.items()
+    )
+    return proto, large
+
+
+def _large_constant(value: ir.Value) -> ir.TensorProtocol | None:
+    tensor = value.const_value
+    if tensor is None or value.is_graph_input() or value.is_graph_output():
+        return None
+    return tensor if tensor.dtype == ir.DataType.FLOAT and tensor.size > LARGE_ELEMENTS else None
+
+
+def contents(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, int]]:
+    """Something to compare: equal for two states of one model only where nothing was changed in between."""
+    proto, constants = light_proto(model)
+    return proto, {name: id(tensor) for name, tensor in constants.items()}

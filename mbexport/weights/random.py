@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mbexport.float64 import computing_in_float64
 from mbexport.layer_calls import wrapped_calls
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ MIN_VARIANCE = 2.0**-10
 SIGNIFICANT_BITS = 8
 
 
-def initialise(model: keras.Model, pictures: Array, seed: int) -> None:
-    """Give every layer of a float64 functional model its weights, in place.
+def initialise(model: keras.Model, pictures: NDArray[np.float32], seed: int) -> None:
+    """Give every layer of a functional model its weights, in place.
 
     Args:
-        model: built with a float64 policy; one input.
-        pictures: (N, height, width, 3) float64 in the network's input range.
+        model: built with a float32 policy; one input.
+        pictures: (N, height, width, 3) in the network's input range.
         seed: of the weights.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
@@ -60,7 +61,7 @@ def initialise(model: keras.Model, pictures: Array, seed: int) -> None:
 
         return run
 
-    with wrapped_calls(model, wrap):
+    with computing_in_float64(model), wrapped_calls(model, wrap):
         model(pictures, training=False)
 
 
