@@ -3,139 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from mbexport import serde
 from mbexport.errors import ArtifactError, DocumentError, NewerSchemaError, OutputError
-from mbexport.spec import SPATIAL_AXES, ExportOptions, Layout, ModelSpec, size_text
+from mbexport.labels import SCHEMA_VERSION as LABELS_VERSION
+from mbexport.labels import Label, Labels
+from mbexport.manifest import SCHEMA_VERSION, Manifest
+from mbexport.reference import npz_bytes, read_npz
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from mbexport.reference import Reference
 
-SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 OPENVINO_MODEL = "model_openvino.onnx"
 """Beside the first where another form of the graph is more than 5% faster on OpenVINO."""
 REFERENCE = "reference.npz"
-
-OutputKind = Literal["probabilities", "logits", "features"]
-
-
-class InputContract(msgspec.Struct, frozen=True, kw_only=True):
-    """What the network expects. A picture ``p`` of 0..255 goes in as ``(p - mean) / scale``."""
-
-    name: str
-    shape: list[int | None]
-    """None where any size goes: the batch, and height and width of a network of dynamic size."""
-    layout: Layout
-    type: str
-    range: tuple[float, float]
-    mean: float
-    scale: float
-    colour_order: str = "RGB"
-    resize: str
-    """Rule and filter, for instance "shorter side to 256, bilinear"."""
-    crop: str
-    multiple_of: int | msgspec.UnsetType = msgspec.UNSET
-    """Height and width must be multiples of this, in pixels: at others the graph runs and is not Keras's network.
-    Absent where they are fixed."""
-
-    @property
-    def is_dynamic(self) -> bool:
-        """Whether height and width are left open."""
-        return self.multiple_of is not msgspec.UNSET
-
-    def size_of(self, pictures: NDArray[Any]) -> tuple[int, int]:
-        """Height and width of pictures in this layout."""
-        height, width = SPATIAL_AXES[self.layout]
-        return pictures.shape[height], pictures.shape[width]
-
-
-class OutputContract(msgspec.Struct, frozen=True, kw_only=True):
-    """One output: its tensor name and what its numbers are."""
-
-    name: str
-    shape: list[int | None]
-    kind: OutputKind
-
-
-RANDOM_NOTE = "random weights: for graph and latency only"
-
-
-class WeightsOrigin(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the weights come from. ``sha256`` is a file's digest, None for random weights."""
-
-    kind: Literal["random", "keras-file"]
-    seed: int | None = None
-    file: str | None = None
-    sha256: str | None = None
-    note: str | None = None
-    """What the weights must not be used for."""
-
-
-class PassReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one graph pass did. ``sqnr_db`` None means bit-equal outputs.
-
-    ``skipped`` is the reason for a rollback. ``declined`` says why the graph is none that the pass takes on.
-    """
-
-    name: str
-    modified: bool
-    sqnr_db: float | None = None
-    skipped: str | None = None
-    declined: str | None = None
-
-
-class GraphReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The graph before (``*_before``) and after the passes, and each pass."""
-
-    nodes: int
-    ops: dict[str, int]
-    nodes_before: int
-    ops_before: dict[str, int]
-    passes: list[PassReport]
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """``manifest.json``. ``files`` maps name to sha256; ``models`` maps an engine or target to its model file."""
-
-    schema_version: int = SCHEMA_VERSION
-    slug: str
-    spec: ModelSpec
-    export: ExportOptions
-    weights: WeightsOrigin
-    input: InputContract
-    outputs: list[OutputContract]
-    graph: GraphReport
-    models: dict[str, str]
-    files: dict[str, str]
-    tools: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Probe inputs and Keras's answers, each by tensor name: float32 inputs, float32 outputs, float64 ground truth."""
-
-    inputs: Mapping[str, NDArray[np.float32]]
-    keras_float32: Mapping[str, NDArray[np.float32]]
-    keras_float64: Mapping[str, NDArray[np.float64]]
-    others: tuple[Reference, ...] = ()
-    """The same for pictures of other sizes, where height and width are dynamic."""
-
-    @property
-    def each(self) -> tuple[Reference, ...]:
-        """One reference a size, this one first."""
-        return (replace(self, others=()), *self.others)
+LABELS = "labels.json"
+"""The classes in the order of the classifier's numbers, where they are known."""
 
 
 @dataclass(frozen=True)
@@ -184,48 +76,47 @@ def read_artifact(path: Path) -> Artifact:
 
 
 def read_reference(artifact: Artifact) -> Reference:
-    """Read ``reference.npz`` (never unpickling anything).
+    """The probe inputs and Keras's answers.
 
     Raises:
         ArtifactError: the archive is damaged or lacks an array.
     """
-    import numpy as np
+    return read_npz(artifact.path / REFERENCE, artifact.manifest)
 
-    sizes: dict[str, dict[str, dict[str, NDArray[Any]]]] = {"": _no_arrays()}
-    try:
-        with np.load(artifact.path / REFERENCE, allow_pickle=False) as arrays:
-            for key in arrays.files:
-                size, group, name = _place(key)
-                sizes.setdefault(size, _no_arrays())[group][name] = arrays[key]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ArtifactError(
-            f"{artifact.path / REFERENCE} cannot be read ({error}); build the artifact again"
-        ) from error
-    outputs = {output.name for output in artifact.manifest.outputs}
-    for groups in sizes.values():
-        if set(groups["float32"]) != outputs or set(groups["float64"]) != outputs or not groups["input"]:
-            raise ArtifactError(f"{artifact.path / REFERENCE} does not hold the outputs that the manifest names")
-    if artifact.manifest.input.is_dynamic and len(sizes) == 1:
-        raise ArtifactError(
-            f"{artifact.path / REFERENCE} holds one size of a network of dynamic size; build the artifact again"
-        )
-    first, *others = (Reference(groups["input"], groups["float32"], groups["float64"]) for groups in sizes.values())
-    return replace(first, others=tuple(others))
+
+def read_labels(artifact: Artifact) -> list[Label] | None:
+    """The classes in the order of the classifier's numbers; None where the artifact knows none.
+
+    Raises:
+        DocumentError: the file is malformed.
+    """
+    if LABELS not in artifact.manifest.files:
+        return None
+    return serde.read_document(artifact.path / LABELS, Labels, LABELS_VERSION).labels
 
 
 def write_artifact(
-    out: Path, manifest: Manifest, models: Mapping[str, bytes], reference: Reference, *, name: str | None = None
+    out: Path,
+    manifest: Manifest,
+    models: Mapping[str, bytes],
+    reference: Reference,
+    *,
+    name: str | None = None,
+    labels: list[Label] | None = None,
 ) -> Artifact:
     """Write ``out/<slug>/`` whole or not at all, in the place of an older artifact of that name.
 
     ``manifest.files`` is filled in here. ``models`` maps file names, ``model.onnx`` among them, to serialised ONNX.
+    ``name`` is the folder's, instead of the slug; ``labels`` are the classes, where they are known.
 
     Raises:
         OutputError: the place cannot be written to, or something that is not an artifact stands there.
     """
     target = out / (name or manifest.slug)
     refuse_foreign(target)
-    contents = {**models, REFERENCE: _npz(reference, manifest.input)}
+    contents = {**models, REFERENCE: npz_bytes(reference, manifest.input)}
+    if labels is not None:
+        contents[LABELS] = serde.json_bytes(Labels(labels=labels))
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     manifest = msgspec.structs.replace(manifest, files=digests)
     contents[MANIFEST] = serde.json_bytes(manifest)
@@ -278,38 +169,3 @@ def _check_file(folder: Path, name: str, digest: str) -> None:
             f"{file} is not the file that was built: its sha256 is {found[:12]}..., "
             f"the manifest says {digest[:12]}...; build the artifact again"
         )
-
-
-def _npz(reference: Reference, contract: InputContract) -> bytes:
-    """The first size's arrays as ``input/<name>`` and so on, each other size's as ``160x96/input/<name>``."""
-    import numpy as np
-
-    arrays = _arrays(reference, "")
-    for other in reference.others:
-        size = contract.size_of(next(iter(other.inputs.values())))
-        arrays |= _arrays(other, f"{size_text(size)}/")
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
-def _arrays(reference: Reference, prefix: str) -> dict[str, NDArray[Any]]:
-    groups: dict[str, Mapping[str, NDArray[Any]]] = {
-        "input": reference.inputs,
-        "float32": reference.keras_float32,
-        "float64": reference.keras_float64,
-    }
-    return {f"{prefix}{group}/{name}": array for group, values in groups.items() for name, array in values.items()}
-
-
-def _no_arrays() -> dict[str, dict[str, NDArray[Any]]]:
-    return {"input": {}, "float32": {}, "float64": {}}
-
-
-def _place(key: str) -> tuple[str, str, str]:
-    """``input/x`` -> ("", input, x); ``160x96/input/x`` -> (160x96, input, x)."""
-    head, _, rest = key.partition("/")
-    if head in _no_arrays():
-        return "", head, rest
-    group, _, name = rest.partition("/")
-    return head, group, name

@@ -1,30 +1,40 @@
-"""ModelSpec -> keras.Model with its weights, and its answers in float32 and, the ground truth, in float64."""
+"""ModelSpec -> a Keras network with its weights."""
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import msgspec
-import numpy as np
-
-from mbexport.artifact import RANDOM_NOTE, InputContract, OutputContract, OutputKind, Reference, WeightsOrigin
+from mbexport.contract import AS_IT_IS, SYMMETRIC, InputRule
+from mbexport.convert import onnx_from_keras
 from mbexport.errors import MissingPackageError
-from mbexport.float64 import computing_in_float64
-from mbexport.pictures import REFERENCE_PICTURES, calibration_count, pictures
-from mbexport.spec import SIDE_MULTIPLE_PX, size_text
+from mbexport.labels import imagenet_labels
+from mbexport.manifest import RANDOM_NOTE, WeightsOrigin
+from mbexport.network import KerasNetwork
+from mbexport.pictures import calibration_count, pictures
+from mbexport.read_off import rule_of_graph
+from mbexport.subject import About, Subject
+from mbexport.weights import load
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
     from numpy.typing import NDArray
 
-    from mbexport.spec import ExportOptions, ModelSpec
+    from mbexport.manifest import OutputKind
+    from mbexport.spec import ModelSpec
 
-REFERENCE_SEED = 2**31
-"""Apart from every calibration seed in practice, so that references are not the pictures calibrated on."""
+IMAGENET_CLASSES = 1000
+
+_KINDS: dict[str, OutputKind] = {
+    "softmax": "probabilities",
+    "none": "logits",
+    "linear": "logits",
+    "log_softmax": "logits",
+}
+"""What the classifier's numbers are behind each activation; behind others they are numbers like any."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +71,16 @@ def _refuse_backend(backend: str) -> NoReturn:
     )
 
 
-def build_model(spec: ModelSpec, weights: str = "random", seed: int = 0) -> BuiltModel:
+def build_model(
+    spec: ModelSpec, weights: str = "random", seed: int = 0, input_tensor: keras.KerasTensor | None = None
+) -> BuiltModel:
     """Build the network and give it its weights.
 
     Args:
         spec: the network.
-        weights: ``random``, or the path of a Keras weights file.
+        weights: ``random``, ``imagenet``, ``timm:FILE``, ``slim:PREFIX``, or the path of a Keras file.
         seed: of random weights.
+        input_tensor: the Keras tensor to build on; without it, a fresh input.
 
     Raises:
         MissingPackageError: TensorFlow is not installed.
@@ -76,37 +89,37 @@ def build_model(spec: ModelSpec, weights: str = "random", seed: int = 0) -> Buil
     import_keras()
     import tensorflow as tf
 
-    from mbexport.weights import keras_file, random
+    from mbexport.weights import random
 
     with tf.device("CPU:0"):
-        model = _construct(spec)
+        model = _construct(spec, input_tensor)
         if weights == "random":
             shown = pictures(calibration_count(*spec.size), *spec.size, seed)
-            random.initialise(model, network_input(spec, shown), seed)
+            rule = input_rule(spec) if input_tensor is None else rule_of_graph(onnx_from_keras(model, opset=17))
+            random.initialise(model, (rule or SYMMETRIC).apply(shown), seed)
             origin = WeightsOrigin(kind="random", seed=seed, note=RANDOM_NOTE)
         else:
-            origin = keras_file.load(model, weights)
+            origin = load(model, spec, weights)
     return BuiltModel(model, origin)
 
 
-def reference_of(built: BuiltModel, spec: ModelSpec, names: list[str], input_name: str) -> Reference:
-    """Run the network in both precisions on pictures made from a fixed seed, at each reference size. Channels-last.
+def subject_of(spec: ModelSpec, weights: str, seed: int, input_tensor: keras.KerasTensor | None = None) -> Subject:
+    """The network with its weights, and what is known of it."""
+    built = build_model(spec, weights, seed, input_tensor)
+    about = About(
+        slug=spec.slug,
+        origin=built.origin,
+        sizes=spec.reference_sizes,
+        rule=input_rule(spec) if input_tensor is None else None,
+        kind=output_kind(spec),
+        spec=spec,
+        labels=list(imagenet_labels()) if spec.include_top and spec.classes == IMAGENET_CLASSES else None,
+    )
+    return Subject(about, KerasNetwork(built.model), lambda size: KerasNetwork(at_size(built, spec.at(*size)).model))
 
-    A network of dynamic size is run at its other sizes as Keras builds it for that very size, with the same weights:
-    that is what its file promises to be. Keras's own network without a size is another one, whose padding would be
-    trusted unseen.
-    """
-    first, *others = spec.reference_sizes
-    reference = _reference_at(built, spec.at(*first), names, input_name)
-    found = []
-    for size in others:
-        found.append(_reference_at(_at_size(built, spec.at(*size)), spec.at(*size), names, input_name))
-        gc.collect()  # Keras models are cycles: those of one size would stay while the next are built
-    return replace(reference, others=tuple(found))
 
-
-def _at_size(built: BuiltModel, spec: ModelSpec) -> BuiltModel:
-    """The same weights in a network for pictures of another size."""
+def at_size(built: BuiltModel, spec: ModelSpec) -> BuiltModel:
+    """The same weights in a network for pictures of the spec's size."""
     import tensorflow as tf
 
     with tf.device("CPU:0"):
@@ -115,69 +128,23 @@ def _at_size(built: BuiltModel, spec: ModelSpec) -> BuiltModel:
     return BuiltModel(model, built.origin)
 
 
-def _reference_at(built: BuiltModel, spec: ModelSpec, names: list[str], input_name: str) -> Reference:
-    import tensorflow as tf
-
-    inputs = network_input(spec, pictures(REFERENCE_PICTURES, *spec.size, REFERENCE_SEED))
-    with tf.device("CPU:0"):
-        single = _outputs(built.model, inputs)
-        with computing_in_float64(built.model):
-            double = _outputs(built.model, inputs)
-    return Reference(
-        inputs={input_name: inputs},
-        keras_float32=dict(zip(names, single, strict=True)),
-        keras_float64=dict(zip(names, double, strict=True)),
-    )
+def input_rule(spec: ModelSpec) -> InputRule:
+    """V3 rescales inside and takes 0..255, V2 takes -1..1."""
+    return AS_IT_IS if spec.rescales_inside else SYMMETRIC
 
 
 def network_input(spec: ModelSpec, shown: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Pictures as the network expects them: V3 rescales inside and takes 0..255, V2 takes -1..1."""
-    mean, scale = _mean_scale(spec)
-    return (shown.astype(np.float32) - np.float32(mean)) / np.float32(scale)
-
-
-def input_contract(spec: ModelSpec, export: ExportOptions, name: str) -> InputContract:
-    mean, scale = _mean_scale(spec)
-    picture = [spec.height, spec.width]
-    if spec.is_dynamic:
-        resize, crop = "to any size, bilinear", f"centre, each side to a multiple of {SIDE_MULTIPLE_PX}"
-    else:
-        resize, crop = f"shorter side to {round(min(spec.size) / 0.875)}, bilinear", f"centre {size_text(spec.size)}"
-    return InputContract(
-        name=name,
-        shape=[export.batch, *picture, 3] if export.layout == "nhwc" else [export.batch, 3, *picture],
-        layout=export.layout,
-        type="float32",
-        range=((0 - mean) / scale, (255 - mean) / scale),
-        mean=mean,
-        scale=scale,
-        resize=resize,
-        crop=crop,
-        multiple_of=SIDE_MULTIPLE_PX if spec.is_dynamic else msgspec.UNSET,
-    )
+    """Pictures as the network expects them."""
+    return input_rule(spec).apply(shown)
 
 
 def output_kind(spec: ModelSpec) -> OutputKind:
     if not spec.include_top:
         return "features"
-    return "probabilities" if spec.classifier_activation == "softmax" else "logits"
+    return _KINDS.get(spec.classifier_activation, "features")
 
 
-def output_contracts(spec: ModelSpec, reference: Reference, export: ExportOptions) -> list[OutputContract]:
-    """Each output, its sides None where they follow the input's."""
-    contracts = []
-    for name in reference.keras_float64:
-        shapes = [at_size.keras_float64[name].shape[1:] for at_size in reference.each]
-        common = [sides[0] if len(set(sides)) == 1 else None for sides in zip(*shapes, strict=True)]
-        contracts.append(OutputContract(name=name, shape=[export.batch, *common], kind=output_kind(spec)))
-    return contracts
-
-
-def _mean_scale(spec: ModelSpec) -> tuple[float, float]:
-    return (0.0, 1.0) if spec.is_v3 else (127.5, 127.5)
-
-
-def _construct(spec: ModelSpec) -> keras.Model:
+def _construct(spec: ModelSpec, input_tensor: keras.KerasTensor | None = None) -> keras.Model:
     import keras
 
     constructors = {
@@ -187,6 +154,7 @@ def _construct(spec: ModelSpec) -> keras.Model:
     }
     options: dict[str, Any] = {
         "input_shape": (*spec.size, 3),
+        "input_tensor": input_tensor,
         "alpha": spec.alpha,
         "include_top": spec.include_top,
         "weights": None,
@@ -195,12 +163,7 @@ def _construct(spec: ModelSpec) -> keras.Model:
         "classifier_activation": None if spec.classifier_activation == "none" else spec.classifier_activation,
     }
     if spec.is_v3:
-        options["minimalistic"] = spec.minimalistic
+        options |= {"minimalistic": spec.minimalistic, "include_preprocessing": spec.include_preprocessing}
         if spec.dropout_rate is not None:
             options["dropout_rate"] = spec.dropout_rate
     return constructors[spec.variant](**options)
-
-
-def _outputs(model: keras.Model, inputs: NDArray[Any]) -> list[NDArray[Any]]:
-    results = model(inputs, training=False)
-    return [np.asarray(result) for result in (results if isinstance(results, list | tuple) else [results])]

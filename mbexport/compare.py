@@ -88,16 +88,27 @@ def failure(reason: str, threshold_db: float) -> Comparison:
     return Comparison(None, None, None, None, threshold_db, passed=False, reason=reason)
 
 
+FLAT_LOGITS = 1e-4
+"""Logits smaller than this (root mean square, centred) are lost in float32 probabilities, which round them by 2^-24:
+less than 65 dB could be proven of them. Networks that were never trained give such answers."""
+
+
+def is_flat(probabilities: Array) -> bool:
+    """Whether every class is as likely as any other, as far as float32 can tell, on every picture."""
+    logits = centred_log(probabilities)
+    return bool(np.sqrt(np.mean(logits**2)) < FLAT_LOGITS) if logits.size else True
+
+
 def centred_log(probabilities: Array) -> NDArray[np.float64]:
     """Logits from softmax's output: log p minus its mean over the classes (the last axis), in float64.
 
-    Softmax forgets the logits' common offset, so they come back without it. Every p is floored at the smallest normal
-    float32 first, in the reference as in the candidate: below it float32 has lost its digits or is 0, engines flush
-    such numbers or not as they please, and the logarithm would turn that choice into the largest error of all.
+    Softmax forgets the logits' common offset, so they come back without it. Every p is floored at 2^-120 first, in
+    the reference as in the candidate: near float32's smallest normal number, 2^-126, engines flush to 0 or not as they
+    please (TensorFlow does from 2^-125), and the logarithm would turn that choice into the largest error of all.
     A negative p becomes NaN.
     """
     values = np.asarray(probabilities, np.float64)
-    floored = np.maximum(values, np.finfo(np.float32).smallest_normal)
+    floored = np.maximum(values, 2.0**-120)
     logs: NDArray[np.float64] = np.where(values < 0, np.nan, np.log(floored))
     centred: NDArray[np.float64] = logs - logs.mean(axis=-1, keepdims=True)
     return centred

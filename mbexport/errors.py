@@ -43,6 +43,14 @@ class ArtifactError(InputError):
     """A folder that is not a whole, unaltered artifact."""
 
 
+class PictureError(InputError):
+    """A picture file that cannot be used. ``reason`` says why, without the file's name."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path} {reason}")
+        self.reason = reason
+
+
 class DocumentError(InputError):
     """A JSON document that is malformed or of a schema version that this release does not know."""
 
@@ -67,3 +75,7 @@ class MissingPackageError(MissingError):
 
 class MissingDeviceError(MissingError):
     """A runtime or device is not available here."""
+
+
+class MissingDownloadError(MissingError):
+    """A file that has to be downloaded first, and cannot be."""

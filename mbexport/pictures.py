@@ -18,6 +18,8 @@ _OCTAVES = ((56, 5), (21, 4), (7, 3), (2, 2), (1, 1))
 
 REFERENCE_PICTURES = 4
 """How many pictures each size's reference is computed from."""
+REFERENCE_SEED = 2**31
+"""Apart from every calibration seed in practice, so that references are not the pictures calibrated on."""
 _PIXELS = 8 * 224 * 224
 _FEWEST, _MOST = 8, 64
 

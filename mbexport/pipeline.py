@@ -1,41 +1,35 @@
-"""The flow, readable from top to bottom: spec -> keras.Model -> ONNX -> passes -> artifact."""
+"""The flow, readable from top to bottom: network -> ONNX -> passes -> artifact."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from mbexport import serde
-from mbexport.artifact import (
-    MODEL,
-    OPENVINO_MODEL,
-    Artifact,
-    Manifest,
-    Reference,
-    refuse_foreign,
-    write_artifact,
-)
+from mbexport.artifact import MODEL, OPENVINO_MODEL, Artifact, refuse_foreign, write_artifact
 from mbexport.errors import ConversionError, MissingPackageError
 from mbexport.garbage import own_garbage_collected
 from mbexport.spec import MAX_NATIVE_OPSET, ExportOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator
 
+    import keras
     import onnx
     import onnx_ir as ir
 
-    from mbexport.artifact import GraphReport, InputContract, OutputContract, WeightsOrigin
+    from mbexport.contract import InputRule
     from mbexport.graph import PassStep
+    from mbexport.labels import Label
+    from mbexport.manifest import GraphReport, InputContract, OutputContract
+    from mbexport.reference import Reference
     from mbexport.spec import ModelSpec
-
-TOOLS = ("tensorflow", "keras", "tf2onnx", "onnx", "onnx-ir", "onnxscript", "numpy")
+    from mbexport.subject import About, Subject
 
 
 @dataclass(frozen=True)
@@ -44,21 +38,44 @@ class BuildResult:
 
     artifact: Artifact
     timings_s: dict[str, float]
+    notes: tuple[str, ...] = ()
+    """What the user should know of the network."""
 
 
 @dataclass(frozen=True)
 class _Converted:
-    """A network as tf2onnx writes it, and what Keras says of it, in the layout of the exported file."""
+    """A network as the converter writes it, and what is said of it, in the form of the exported file."""
 
-    origin: WeightsOrigin
+    about: About
+    rule: InputRule
     reference: Reference
     input: InputContract
     outputs: list[OutputContract]
     proto: onnx.ModelProto
 
+    def prepare(self, model: ir.Model) -> None:
+        """Put inside what the file is to do with its pictures."""
+        from mbexport.contract import InputRule
+        from mbexport.graph.preprocess import preprocess_inside
 
-@own_garbage_collected()
-def build(
+        if self.input.type == "uint8" or self.rule != InputRule(self.input.mean, self.input.scale):
+            preprocess_inside(model, input_type=self.input.type, mean=self.rule.mean, scale=self.rule.scale)
+
+
+@dataclass(frozen=True)
+class Order:
+    """How to export, whatever the network; the words are those of :func:`build`."""
+
+    export: ExportOptions
+    out: Path
+    strict: bool
+    labels: Path | None
+    golden: Path | None
+    progress: Callable[[str], None] | None
+    observe: Callable[[PassStep], None] | None
+
+
+def build(  # noqa: PLR0913 - each is an option of the command line
     spec: ModelSpec,
     *,
     export: ExportOptions | None = None,
@@ -66,6 +83,9 @@ def build(
     seed: int = 0,
     out: Path = Path("artifacts"),
     strict: bool = False,
+    labels: Path | None = None,
+    golden: Path | None = None,
+    input_tensor: keras.KerasTensor | None = None,
     progress: Callable[[str], None] | None = None,
     observe: Callable[[PassStep], None] | None = None,
 ) -> BuildResult:
@@ -73,77 +93,172 @@ def build(
 
     Args:
         spec: the network.
-        export: the form of the file; the defaults are NHWC and a dynamic batch.
-        weights: ``random`` (seeded and calibrated) or the path of a Keras weights file.
+        export: the form of the file; the defaults are NHWC, float32 and a dynamic batch.
+        weights: ``random`` (seeded and calibrated), ``imagenet``, ``timm:FILE``, ``slim:PREFIX``, or the path of a
+            Keras file.
         seed: of random weights.
         out: the folder in which the artifact's folder is made.
         strict: fail where a pass had to be rolled back, instead of going on without it.
+        labels: a file of class labels; without it, 1000 classes are ImageNet's.
+        golden: a folder of pictures, of which up to three travel in the artifact with the top 5 expected for them.
+        input_tensor: the Keras tensor to build on, of the spec's size. What leads to it becomes part of the network.
         progress: told what is being done.
         observe: told what each pass did to the graph.
 
     Raises:
         ConversionError: the graph cannot be made, or its outputs do not agree with Keras; with ``strict``, a pass was
             rolled back. What stood in ``out`` stays as it was.
-        MissingPackageError: the ``build`` extra is not installed.
+        InputError: labels or golden pictures that do not fit.
+        MissingError: the ``build`` extra is not installed, or weights cannot be downloaded.
         OutputError: ``out`` cannot be written to.
-        SpecError: the network would not fit into memory or into an ONNX file, or the installed ONNX Runtime does not
-            know the opset.
+        SpecError: the network would not fit into memory or into an ONNX file, the installed ONNX Runtime does not know
+            the opset, or there are no such weights for this network.
         WeightsError: the weights file does not fit.
     """
-    export = export or ExportOptions()
-    clock = _Clock(progress)
-    _refuse_early(spec, export, weights, out)
+    order = Order(export or ExportOptions(), out, strict, labels, golden, progress, observe)
+
+    def early() -> None:
+        from mbexport.memory import check_memory
+        from mbexport.weights import check
+
+        check_memory(spec, order.export.batch or 1)
+        check(weights, spec)
+
+    def subject() -> Subject:
+        from mbexport.build import subject_of
+
+        return subject_of(spec, weights, seed, input_tensor)
+
+    return _exported(order, spec.slug, early, subject)
+
+
+def convert(  # noqa: PLR0913 - each is an option of the command line
+    model: Path,
+    *,
+    name: str | None = None,
+    size: tuple[int, int] | None = None,
+    input_range: tuple[float, float] | None = None,
+    allow_unsafe: bool = False,
+    export: ExportOptions | None = None,
+    out: Path = Path("artifacts"),
+    strict: bool = False,
+    labels: Path | None = None,
+    golden: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+    observe: Callable[[PassStep], None] | None = None,
+) -> BuildResult:
+    """Convert a user's own network, saved by Keras 3 or Keras 2, as :func:`build` does its own.
+
+    Args:
+        model: a ``.keras`` or ``.h5`` file of a whole model, or a SavedModel folder; one picture in.
+        name: of the artifact; without it, that of the file.
+        size: height and width in pixels, where the model leaves them open.
+        input_range: what the model expects pictures of 0..255 to be brought to; without it, read off its graph.
+        allow_unsafe: run the Python code that a Lambda layer holds. Only for a file whose source is trusted.
+        export: as for :func:`build`, and so are the following.
+        out: the folder in which the artifact's folder is made.
+        strict: fail where a pass had to be rolled back.
+        labels: a file of class labels.
+        golden: a folder of pictures to keep in the artifact.
+        progress: told what is being done.
+        observe: told what each pass did to the graph.
+
+    Raises:
+        ConversionError: a layer cannot be converted, or the graph does not agree with the framework.
+        InputError: a file that is no such model, holds code, or does not fit what else was given.
+        MissingPackageError: the ``build`` extra is not installed.
+        OutputError: ``out`` cannot be written to.
+    """
+    from mbexport.user_subject import check_request, slug_of
+
+    order = Order(export or ExportOptions(), out, strict, labels, golden, progress, observe)
+    slug = slug_of(model, name)
+
+    def subject() -> Subject:
+        from mbexport.user_subject import subject_of
+
+        return subject_of(model, slug, size=size, input_range=input_range, allow_unsafe=allow_unsafe)
+
+    return _exported(order, slug, lambda: check_request(model, input_range), subject)
+
+
+@own_garbage_collected()
+def _exported(
+    order: Order, slug: str, check_early: Callable[[], None], make_subject: Callable[[], Subject]
+) -> BuildResult:
+    """``check_early`` refuses what can be refused before TensorFlow is imported, ``make_subject`` makes the network."""
+    clock = _Clock(order.progress)
+    labels = _refuse_early(order, slug)
+    check_early()
     with clock.step("import TensorFlow"):
         _import_tools()
-    converted = _converted(spec, export, weights, seed, clock)
+    converted = _converted(order, make_subject, labels, clock)
     with clock.step("simplify"):
-        graphs, report = _simplify(converted, export, progress, observe)
-    if strict:
+        graphs, report = _simplify(converted, order)
+    if order.strict:
         _refuse_rollbacks(report)
+    from mbexport.finish import finish, manifest_of, serialised
+
+    about, contract, outputs, reference = converted.about, converted.input, converted.outputs, converted.reference
     with clock.step("check against Keras"):
         for graph in graphs.values():
-            _finish(graph, spec, export, converted)
-    manifest = _manifest(spec, export, converted, report, graphs)
+            finish(graph, contract, outputs, reference, order.export.batch)
+    manifest = manifest_of(
+        about, order.export, contract=contract, outputs=outputs, report=report, files=graphs, golden=reference.golden
+    )
     with clock.step("write"):
-        models = {name: _serialised(graph, manifest) for name, graph in graphs.items()}
-        artifact = write_artifact(out, manifest, models, converted.reference)
-    return BuildResult(artifact, clock.timings_s)
+        models = {name: serialised(graph, manifest, about.labels) for name, graph in graphs.items()}
+        artifact = write_artifact(order.out, manifest, models, reference, labels=about.labels)
+    return BuildResult(artifact, clock.timings_s, about.notes)
 
 
-def _refuse_early(spec: ModelSpec, export: ExportOptions, weights: str, out: Path) -> None:
-    """Everything that can be refused before TensorFlow is imported."""
-    from mbexport.memory import check_memory
-
-    refuse_foreign(out / spec.slug)
-    serde.refuse_unwritable(out)
-    check_memory(spec, export.batch or 1)
-    if export.opset > MAX_NATIVE_OPSET:
+def _refuse_early(order: Order, slug: str) -> list[Label] | None:
+    """What can be refused of any order before TensorFlow is imported; the labels that it gives."""
+    refuse_foreign(order.out / slug)
+    serde.refuse_unwritable(order.out)
+    if order.export.opset > MAX_NATIVE_OPSET:
         from mbexport.graph.opset import check_opset
 
-        check_opset(export.opset)
-    if weights != "random":
-        from mbexport.weights.keras_file import check_path
+        check_opset(order.export.opset)
+    if order.golden is not None:
+        from mbexport.golden import pictures_of
 
-        check_path(weights)
+        pictures_of(order.golden)
+    if order.labels is None:
+        return None
+    from mbexport.labels_file import labels_from_file
+
+    return labels_from_file(order.labels)
 
 
-def _converted(spec: ModelSpec, export: ExportOptions, weights: str, seed: int, clock: _Clock) -> _Converted:
+def _converted(
+    order: Order, make_subject: Callable[[], Subject], labels: list[Label] | None, clock: _Clock
+) -> _Converted:
     """All that needs TensorFlow. The Keras models are gone when it returns."""
-    import mbexport.build as keras_side
-    from mbexport.convert import INPUT, onnx_from_keras, output_names
+    from mbexport.contract import in_form, input_contract, output_contracts
+    from mbexport.golden import golden_of, pictures_of
+    from mbexport.read_off import with_what_the_graph_tells
+    from mbexport.subject import reference_of
 
+    export = order.export
     with clock.step("build the network"):
-        built = keras_side.build_model(spec, weights, seed)
-    with clock.step("run Keras for reference"):
-        reference = keras_side.reference_of(built, spec, output_names(built.model), INPUT)
-        reference = _in_layout(reference, export)
+        subject = make_subject()
     with clock.step("convert"):
-        proto = onnx_from_keras(built.model, opset=min(export.opset, MAX_NATIVE_OPSET))
+        proto = subject.network.to_onnx(min(export.opset, MAX_NATIVE_OPSET))
+        about, rule, kinds = with_what_the_graph_tells(subject.about, proto, labels)
+    with clock.step("run Keras for reference"):
+        reference = reference_of(subject, rule)
+    contract = input_contract(rule, about.sizes[0], subject.network.picture_shape[2], export, dynamic=about.is_dynamic)
+    reference = in_form(reference, contract, rule)
+    if order.golden is not None:
+        kept = golden_of(pictures_of(order.golden), subject.network, contract, rule)
+        reference = replace(reference, golden=kept)
     return _Converted(
-        origin=built.origin,
+        about=about,
+        rule=rule,
         reference=reference,
-        input=keras_side.input_contract(spec, export, INPUT),
-        outputs=keras_side.output_contracts(spec, reference, export),
+        input=contract,
+        outputs=output_contracts(reference, kinds, export),
         proto=proto,
     )
 
@@ -173,39 +288,13 @@ def _import_tools() -> None:
             raise MissingPackageError(f"building needs {name} ({error}); pip install 'mbexport[build]'") from error
 
 
-def _in_layout(reference: Reference, export: ExportOptions) -> Reference:
-    """The channels-last reference in the layout of the exported file."""
-    import numpy as np
-
-    if export.layout == "nhwc":
-        return reference
-
-    def first(arrays: Any) -> Any:
-        return {
-            name: np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if array.ndim == 4 else array
-            for name, array in arrays.items()
-        }
-
-    return Reference(
-        first(reference.inputs),
-        first(reference.keras_float32),
-        first(reference.keras_float64),
-        others=tuple(_in_layout(other, export) for other in reference.others),
-    )
-
-
-def _simplify(
-    converted: _Converted,
-    export: ExportOptions,
-    progress: Callable[[str], None] | None,
-    observe: Callable[[PassStep], None] | None,
-) -> tuple[dict[str, ir.Model], GraphReport]:
+def _simplify(converted: _Converted, order: Order) -> tuple[dict[str, ir.Model], GraphReport]:
     """File name -> graph. The passes are guarded on two reference pictures: two, so that a mixed-up batch shows."""
     from mbexport.graph import openvino_variant, simplify
     from mbexport.graph.fuse_hard_swish import FIRST_OPSET
-    from mbexport.validate import threshold_db
+    from mbexport.outputs import threshold_db
 
-    reference = converted.reference
+    reference, export = converted.reference, order.export
     feeds = {name: array[:2] for name, array in reference.inputs.items()}
     limit_db = min(threshold_db(output, reference) for output in converted.outputs)
     graph, report = simplify(
@@ -214,8 +303,9 @@ def _simplify(
         limit_db=limit_db,
         layout=export.layout,
         opset=export.opset,
-        progress=progress if observe is None else None,  # who observes the passes need not be told twice
-        observe=observe,
+        prepare=converted.prepare,
+        progress=order.progress if order.observe is None else None,  # who observes the passes need not be told twice
+        observe=order.observe,
     )
     graphs = {MODEL: graph}
     if export.opset < FIRST_OPSET:
@@ -231,75 +321,3 @@ def _refuse_rollbacks(report: GraphReport) -> None:
     rolled_back = [f"{entry.name} was rolled back ({entry.skipped})" for entry in report.passes if entry.skipped]
     if rolled_back:
         raise ConversionError(f"pass {', '.join(rolled_back)}, so nothing was written; drop --strict to go on without")
-
-
-def _finish(graph: ir.Model, spec: ModelSpec, export: ExportOptions, converted: _Converted) -> None:
-    """Open the size where that is asked for, check the whole against Keras, and fix the batch."""
-    if spec.is_dynamic:
-        from mbexport.graph.free_size import free_size
-
-        free_size(graph, export.layout)
-    _check_whole(graph, converted)
-    if export.batch is not None:
-        _fix_batch(graph, export.batch)
-
-
-def _check_whole(graph: ir.Model, converted: _Converted) -> None:
-    """The finished graph against Keras's float64 at each size, to the limit that ``validate`` holds runtimes to."""
-    from mbexport.graph.guard import run_model
-    from mbexport.validate import compare_output, size_label, threshold_db
-
-    for reference in converted.reference.each:
-        answers = run_model(graph, reference.inputs)
-        for output in converted.outputs:
-            truth = reference.keras_float64[output.name]
-            comparison = compare_output(output, truth, answers, threshold_db(output, reference))
-            if not comparison:
-                where = f"{output.name}{size_label(converted.input, reference)}"
-                raise ConversionError(f"the graph does not agree with Keras on {where}: {comparison.reason}")
-
-
-def _fix_batch(graph: ir.Model, batch: int) -> None:
-    """Make the dynamic batch static, wherever a shape names it."""
-    import onnx_ir as ir
-
-    from mbexport.convert import BATCH
-
-    made = [value for node in graph.graph for value in node.outputs]
-    for value in (*graph.graph.inputs, *made):
-        if value.shape is not None:
-            value.shape = ir.Shape([batch if dim == BATCH else dim for dim in value.shape])
-
-
-def _manifest(
-    spec: ModelSpec, export: ExportOptions, converted: _Converted, report: GraphReport, files: Collection[str]
-) -> Manifest:
-    return Manifest(
-        slug=spec.slug,
-        spec=spec,
-        export=export,
-        weights=converted.origin,
-        input=converted.input,
-        outputs=converted.outputs,
-        graph=report,
-        models={"ort": MODEL, "openvino": OPENVINO_MODEL if OPENVINO_MODEL in files else MODEL},
-        files={},
-        tools={name: importlib.metadata.version(name) for name in ("mbexport", *TOOLS)},
-    )
-
-
-def _serialised(graph: ir.Model, manifest: Manifest) -> bytes:
-    """model.onnx with spec, contract and versions in its metadata; no dates, so that bytes can be compared."""
-    import onnx_ir as ir
-
-    from mbexport.graph.opset import ir_version
-
-    graph.ir_version = ir_version(manifest.export.opset)
-    graph.producer_name, graph.producer_version = "mbexport", manifest.tools["mbexport"]
-    graph.graph.name, graph.doc_string, graph.graph.doc_string = manifest.slug, None, None
-    unnamed = msgspec.structs.replace(manifest.weights, file=None)  # the same weights in another file: the same bytes
-    stated = {key: getattr(manifest, key) for key in ("spec", "export", "input", "outputs", "tools")}
-    for key, value in {**stated, "weights": unnamed}.items():
-        graph.metadata_props[f"mbexport.{key}"] = msgspec.json.encode(value, order="deterministic").decode()
-    data: bytes = ir.to_proto(graph).SerializeToString(deterministic=True)
-    return data

@@ -125,6 +125,30 @@ class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):
     artifact: str
     """The artifact's slug."""
     artifact_sha256: str
-    spec: ModelSpec
+    spec: ModelSpec | None
+    """None for a user's own network."""
     hardware: Hardware
     measurements: list[Measurement]
+
+
+class PublishedLatency(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure out of a document, for one picture."""
+
+    artifact: str
+    """The network's published name, which is also an artifact's slug."""
+    latency_s: float
+    source: str
+
+
+class PublishedProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody else's latencies: ``profiles/published/<device>.json``.
+
+    Not a :class:`LatencyProfile`: there are no samples, no conditions and no digest of what ran, so no interval, no
+    verdict, and nothing to compare with what is measured here.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    kind: Literal["published, not measured"]
+    device: str
+    """The machine, the engine and its settings, as far as the sources tell."""
+    rows: list[PublishedLatency]

@@ -1,4 +1,7 @@
-"""Profile files: ``<folder>/<hardware-slug>/<artifact-slug>.json``, read, merged and written whole."""
+"""Profile files: ``<folder>/<hardware-slug>/<artifact-slug>.json``, read, merged and written whole.
+
+``<folder>/published/`` holds figures out of documents instead; no hardware slug can be that word.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import msgspec
 
 from mbexport import serde
 from mbexport.errors import InputError
-from mbexport.profile import SCHEMA_VERSION, LatencyProfile
+from mbexport.profile import SCHEMA_VERSION, LatencyProfile, PublishedProfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 if sys.platform != "win32":
     import fcntl
 
+PUBLISHED = "published"
 _MEMORY_TOLERANCE = 0.1
 """The memory that a kernel reports moves from boot to boot; machines that differ hold half as much again or more."""
 
@@ -100,16 +104,31 @@ def read_folder(folder: Path) -> dict[Path, LatencyProfile]:
 
 
 def list_profiles(folders: Iterable[Path]) -> dict[Path, LatencyProfile]:
-    """Every profile under the folders, by path; folders that are not there hold none, and none is read twice.
+    """Every measured profile under the folders, by path; folders that are not there hold none, and none is read twice.
 
     Raises:
         DocumentError: one of them is damaged or of a newer schema version.
     """
+    machines = [machine for top in _once(folders) for machine in sorted(top.glob("*/")) if machine.name != PUBLISHED]
+    return {path: profile for machine in machines for path, profile in read_folder(machine).items()}
+
+
+def list_published(folders: Iterable[Path]) -> dict[Path, PublishedProfile]:
+    """Every profile under the folders that was published and not measured, by path; none is read twice.
+
+    Raises:
+        DocumentError: one of them is damaged or of a newer schema version.
+    """
+    paths = [path for top in _once(folders) for path in sorted((top / PUBLISHED).glob("*.json"))]
+    return {path: serde.read_document(path, PublishedProfile, SCHEMA_VERSION) for path in paths}
+
+
+def _once(folders: Iterable[Path]) -> list[Path]:
+    """The folders without those that are another name of an earlier one."""
     tops: dict[Path, Path] = {}
     for folder in folders:
         tops.setdefault(folder.resolve(), folder)
-    machines = [machine for top in tops.values() for machine in sorted(top.glob("*/"))]
-    return {path: profile for machine in machines for path, profile in read_folder(machine).items()}
+    return list(tops.values())
 
 
 def merge(stored: LatencyProfile | None, fresh: LatencyProfile) -> tuple[LatencyProfile, str | None]:

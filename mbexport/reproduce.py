@@ -17,6 +17,7 @@ import msgspec
 
 from mbexport import child
 from mbexport.spec import ExportOptions, ModelSpec
+from mbexport.weights import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,18 +64,19 @@ def rebuild(artifact: Artifact, weights: str = "random") -> Reproduction:
 
     Args:
         artifact: as just built.
-        weights: what it was built with: ``random``, or the path of a Keras weights file.
+        weights: what it was built with, as for ``build``.
 
     Raises:
         MbexportError: the second build failed.
         ProcessError: its process died.
     """
     manifest = artifact.manifest
+    assert manifest.spec is not None, "only what `build` made can be built again"
     with tempfile.TemporaryDirectory(prefix="mbexport-") as folder:
         order = Order(
             spec=manifest.spec,
             export=manifest.export,
-            weights=weights if weights == "random" else str(Path(weights).absolute()),
+            weights=absolute(weights),
             seed=manifest.weights.seed or 0,
             out=folder,
         )

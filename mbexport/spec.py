@@ -12,8 +12,16 @@ from mbexport.errors import SpecError
 
 Variant = Literal["v2", "large", "small"]
 Pooling = Literal["none", "avg", "max"]
-Activation = Literal["softmax", "none"]
+ACTIVATIONS = (
+    "softmax", "none", "linear", "relu", "relu6", "leaky_relu", "celu", "elu", "selu", "softplus", "softsign",
+    "squareplus", "soft_shrink", "sparse_plus", "silu", "gelu", "glu", "tanh", "tanh_shrink", "sigmoid",
+    "exponential", "hard_sigmoid", "hard_silu", "hard_tanh", "hard_shrink", "mish", "log_softmax", "log_sigmoid",
+    "sparsemax", "sparse_sigmoid",
+)  # fmt: skip
+"""What Keras 3 knows by name, but for ``threshold``, which wants two arguments; ``none`` and ``linear`` are one."""
 Layout = Literal["nhwc", "nchw"]
+InputType = Literal["float32", "uint8"]
+Preprocess = Literal["outside", "in-graph"]
 
 MIN_SIDE_PX = 32
 """Keras refuses smaller pictures for every MobileNet: the network halves the picture five times."""
@@ -57,8 +65,11 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     classes: int = 1000
     include_top: bool = True
     pooling: Pooling = "none"
-    classifier_activation: Activation = "softmax"
+    classifier_activation: str = "softmax"
+    """One of :data:`ACTIVATIONS`."""
     dropout_rate: float | None = None
+    include_preprocessing: bool = True
+    """V3's Rescaling inside, so that 0..255 goes in; V2 has none. Without it the network expects -1..1."""
 
     def __post_init__(self) -> None:
         _check_alpha(self.alpha)
@@ -69,6 +80,12 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise SpecError("MobileNetV2 has no dropout; drop --dropout-rate")
         if self.dropout_rate is not None and not 0 <= self.dropout_rate < 1:
             raise SpecError(f"dropout rate must be at least 0 and below 1, not {self.dropout_rate:g}")
+        if self.variant == "v2" and not self.include_preprocessing:
+            raise SpecError("MobileNetV2 has no preprocessing inside; drop --no-include-preprocessing")
+        if self.classifier_activation not in ACTIVATIONS:
+            raise SpecError(
+                f"unknown classifier activation {self.classifier_activation!r}; known: {', '.join(ACTIVATIONS)}"
+            )
         self._check_size()
         if self.classes < 1:
             raise SpecError(f"classes must be at least 1, not {self.classes}")
@@ -89,6 +106,11 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise SpecError(
                 f"resolution must be at least {MIN_SIDE_PX}x{MIN_SIDE_PX} pixels, not {self.height}x{self.width}"
             )
+
+    @property
+    def rescales_inside(self) -> bool:
+        """Whether the network itself brings 0..255 to -1..1."""
+        return self.is_v3 and self.include_preprocessing
 
     @property
     def is_v3(self) -> bool:
@@ -140,12 +162,21 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     layout: Layout = "nhwc"
     batch: int | None = None
     opset: int = 17
+    input_type: InputType = "float32"
+    """uint8 takes decoded pictures as they are, with cast and scaling inside."""
+    preprocess: Preprocess = "outside"
+    """in-graph takes 0..255 and scales inside, which V3 does by itself."""
 
     def __post_init__(self) -> None:
         if self.batch is not None and self.batch < 1:
             raise SpecError(f"batch must be 'dynamic' or at least 1, not {self.batch}")
         if self.opset < MIN_OPSET:
             raise SpecError(f"opset must be at least {MIN_OPSET}, not {self.opset}")
+
+    @property
+    def rescales_inside(self) -> bool:
+        """Whether the file takes 0..255, whatever the network expects."""
+        return self.input_type == "uint8" or self.preprocess == "in-graph"
 
 
 def size_text(size: tuple[int, int]) -> str:

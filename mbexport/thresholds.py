@@ -19,6 +19,15 @@ At 60 dB the limit is 52 dB: noise of a four-hundredth of the signal would pass,
 networks of benchmarks/grid.py stand above 95 dB.
 """
 
+RAW_GRAPH_DB = 80.0
+"""The least SQNR of TensorFlow's float32 against the raw ONNX graph evaluated in float64, which is to be its truth.
+
+A right graph gives TensorFlow's own noise floor, above 95 dB over the networks of benchmarks/grid.py."""
+
+GOLDEN_LEAST_DB = 60.0
+"""What a golden picture's answers must reach. They are there to show pictures that go in wrongly, which leaves 20 dB at
+most; rounding is the references' affair, and of a single picture with a few classes it is a matter of luck."""
+
 PROBABILITY_SUM_TOLERANCE = 1e-4
 """How far from 1 a row of probabilities may sum. A float32 sum of 1000 classes errs by 1000 x 2^-24 = 6e-5 at most."""
 
@@ -52,3 +61,16 @@ row 3%, within the spread between processes, and one that took a whole core cost
 
 ONNX_MAX_BYTES = 2**31 - 1
 """A protobuf message holds less than 2 GiB; larger networks would need external data."""
+
+DOWNLOAD_ANSWER_S = 6.0
+"""Longest wait for a download's server, name lookup and every address of it included: without a network a command ends
+within 10 s, of which starting Python and mbexport take the rest."""
+DOWNLOAD_STALL_S = 30.0
+"""Longest silence in the middle of a download."""
+
+ARCHIVE_MAX_RATIO = 20.0
+"""What a member of a zip archive may grow to, over the archive's size. Keras stores its weights uncompressed; trained
+float32 compresses to nine tenths, and weights of which nine in ten are zero to a tenth."""
+
+PICTURE_MAX_PIXELS = 2**27
+"""Pictures with more pixels, decoded or resized, are refused: 400 MB of memory for each core. Cameras stay below it."""

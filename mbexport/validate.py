@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,17 +11,20 @@ import msgspec
 from mbexport import thresholds
 from mbexport.artifact import read_reference
 from mbexport.errors import ArtifactError, EngineError
+from mbexport.outputs import compare_output, threshold_db
 from mbexport.profile import Mode
+from mbexport.reference import Reference
 from mbexport.runtimes import SessionOptions, load_engine, split_target
 from mbexport.spec import size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from mbexport.artifact import Artifact, InputContract, OutputContract, Reference
+    from mbexport.artifact import Artifact
     from mbexport.compare import Comparison
+    from mbexport.manifest import InputContract, OutputContract
     from mbexport.runtimes import Session, SessionFacts
 
     Arrays = Mapping[str, NDArray[Any]]
@@ -60,6 +63,8 @@ class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[ValidationRow]
     sizes: list[tuple[int, int]]
     """Height and width in pixels of the pictures that each runtime was tried on; several where they are dynamic."""
+    golden: int = 0
+    """How many golden pictures it was tried on besides."""
 
 
 def validate(
@@ -86,23 +91,53 @@ def validate(
             anything.
         MissingError: an engine or device is not here.
     """
-    if not artifact.manifest.input.shape:
+    from mbexport.diagnose import contract_fault, metadata_fault
+
+    contract = artifact.manifest.input
+    if not contract.shape:
         raise ArtifactError(f"{artifact.path}: the manifest gives the input no shape; build the artifact again")
-    probes = [
-        (reference, {output.name: threshold_db(output, reference) for output in artifact.manifest.outputs})
-        for reference in read_reference(artifact).each
-    ]
+    stored = read_reference(artifact)
+    fault = metadata_fault(artifact) or contract_fault(contract, stored)
+    probes = list(_probes(artifact, stored))
     rows = []
     for target in targets:
         if progress is not None:
             progress(target)
-        found = [_validate_at_size(artifact, *probe, target, threads) for probe in probes]
-        rows.append(min(found, key=_standing))
+        if fault is not None:  # no engine need be asked
+            rows.append(_failed(target, fault, probes[0]))
+        else:
+            rows.append(min((_tried(artifact, probe, target, threads) for probe in probes), key=standing))
     return ValidationReport(
         passed=bool(rows) and all(row.passed for row in rows),
         rows=rows,
-        sizes=[artifact.manifest.input.size_of(_pictures(reference)) for reference, _ in probes],
+        sizes=[contract.size_of(_pictures(reference)) for reference in stored.each],
+        golden=len(stored.golden),
     )
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Inputs with their truth, the least SQNR of each output, and words for where a failure was."""
+
+    reference: Reference
+    limits_db: Mapping[str, float]
+    where: str
+
+
+def _probes(artifact: Artifact, stored: Reference) -> Iterator[Probe]:
+    """Each size, then each golden picture, made an input by the contract as a user's program would."""
+    from mbexport.images import network_input
+
+    contract, outputs = artifact.manifest.input, artifact.manifest.outputs
+    for reference in stored.each:
+        limits_db = {output.name: threshold_db(output, reference) for output in outputs}
+        yield Probe(reference, limits_db, size_label(contract, reference))
+    for number, kept in enumerate(stored.golden, start=1):
+        inputs = {contract.name: network_input(kept.picture[None], contract)}
+        limits_db = {output.name: thresholds.GOLDEN_LEAST_DB for output in outputs}
+        yield Probe(
+            Reference(inputs, kept.keras_float32, kept.keras_float64), limits_db, f" on golden picture {number}"
+        )
 
 
 def size_label(contract: InputContract, reference: Reference) -> str:
@@ -114,29 +149,54 @@ def _pictures(reference: Reference) -> NDArray[Any]:
     return next(iter(reference.inputs.values()))
 
 
-def _validate_at_size(
-    artifact: Artifact, reference: Reference, limits_db: Mapping[str, float], target: str, threads: int | None
-) -> ValidationRow:
-    from mbexport.compare import failure
-
+def _tried(artifact: Artifact, probe: Probe, target: str, threads: int | None) -> ValidationRow:
     engine, device = split_target(target)
-    contract, pictures = artifact.manifest.input, _pictures(reference)
+    contract, pictures = artifact.manifest.input, _pictures(probe.reference)
     batch = contract.shape[0] or len(pictures)
     options = SessionOptions(mode="parity", threads=threads, batch=batch, size=contract.size_of(pictures))
-    where = size_label(contract, reference)
     try:
         with load_engine(engine).open(artifact.model_path(target), device, options) as session:
-            answers, facts = _run_batches(session, reference.inputs, len(pictures), batch), session.facts()
+
+            def judged(inputs: NDArray[Any]) -> Comparison:
+                answers = _run_batches(session, {contract.name: inputs}, len(inputs), batch)
+                return _worst(artifact.manifest.outputs, probe, answers)
+
+            worst = _explained(judged, pictures, contract)
+            facts = session.facts()
     except EngineError as error:
-        return _row(target, failure(str(error), max(limits_db.values())), None, [], where)
-    worst = min(
-        (
-            compare_output(output, reference.keras_float64[output.name], answers, limits_db[output.name])
-            for output in artifact.manifest.outputs
-        ),
-        key=_standing,
-    )
-    return _row(target, worst, facts, _broken_promises(facts, device), where)
+        return _failed(target, str(error), probe)
+    return _row(target, worst, facts, _broken_promises(facts, device), probe.where)
+
+
+def _worst(outputs: Sequence[OutputContract], probe: Probe, answers: Arrays) -> Comparison:
+    truth = probe.reference.keras_float64
+    found = (compare_output(output, truth[output.name], answers, probe.limits_db[output.name]) for output in outputs)
+    return min(found, key=standing)
+
+
+def _explained(
+    judged: Callable[[NDArray[Any]], Comparison], pictures: NDArray[Any], contract: InputContract
+) -> Comparison:
+    """The verdict, and where it is a failure the mistake in the input that it comes from, if it is one of the usual."""
+    from mbexport.diagnose import explain
+
+    try:
+        found = judged(pictures)
+    except EngineError as error:
+        cause = explain(judged, pictures, contract)
+        if cause is None:
+            raise
+        raise EngineError(f"{error}; {cause}") from error
+    if found.passed:
+        return found
+    cause = explain(judged, pictures, contract)
+    return replace(found, reason=f"{found.reason}; {cause}") if cause else found
+
+
+def _failed(target: str, reason: str, probe: Probe) -> ValidationRow:
+    from mbexport.compare import failure
+
+    return _row(target, failure(reason, max(probe.limits_db.values())), None, [], probe.where)
 
 
 def _row(target: str, worst: Comparison, facts: SessionFacts | None, broken: list[str], where: str) -> ValidationRow:
@@ -168,70 +228,7 @@ def _run_batches(session: Session, inputs: Arrays, pictures: int, batch: int) ->
     return {name: np.concatenate(answers)[:pictures] for name, answers in parts.items()}
 
 
-def compare_output(output: OutputContract, truth: NDArray[Any], answers: Arrays, limit_db: float) -> Comparison:
-    """One output's answer against its float64 truth for the same pictures, in the quantity that its kind asks for."""
-    from mbexport.compare import compare, failure
-
-    if output.name not in answers:
-        return failure(f"the model has no output {output.name}, only {', '.join(answers)}", limit_db)
-    answer = answers[output.name]
-    if output.kind == "probabilities" and truth.shape == answer.shape:
-        off = float(abs(answer.sum(axis=-1, dtype="float64") - 1).max())
-        if off > thresholds.PROBABILITY_SUM_TOLERANCE:  # NaN is left to compare, which says so
-            return failure(f"probabilities do not sum to 1: off by {off:.2g}", limit_db)
-    quantity, answered = _comparable(output, truth, answer)
-    found = compare(quantity, answered, threshold_db=limit_db, classifier=output.kind != "features")
-    return replace(found, reason=_caveat(output, quantity)) if found.passed else found
-
-
-def _caveat(output: OutputContract, quantity: NDArray[Any]) -> str | None:
-    """Why passing proves little, where the right answer does not depend on what the network computed."""
-    if output.kind == "probabilities" and quantity.shape[-1] == 1:
-        return (
-            "softmax over one class is 1 whatever the network computes, so passing proves nothing about it; "
-            "build with --classifier-activation none"
-        )
-    if not quantity.any():
-        return f"{output.name} carry no signal on any reference picture, so passing proves little about the network"
-    return None
-
-
-def _comparable(output: OutputContract, truth: NDArray[Any], answer: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The quantity that SQNR is taken of: logits without their common offset, or features as they are.
-
-    Logits are moved by the truth's mean on both sides. So an offset that all classes share does not count as signal,
-    but an answer that is off by a constant still counts as wrong. Of one class nothing would be left without its
-    offset, so it is compared as it is.
-    """
-    from mbexport.compare import centred_log
-
-    if truth.shape != answer.shape or output.kind == "features" or truth.shape[-1] == 1:
-        return truth, answer
-    if output.kind == "probabilities":
-        return centred_log(truth), centred_log(answer)
-    offset = truth.mean(axis=-1, keepdims=True)
-    return truth - offset, answer - offset
-
-
-def threshold_db(output: OutputContract, reference: Reference) -> float:
-    """The least SQNR at which a float32 runtime passes on this output.
-
-    Raises:
-        ArtifactError: the reference is too noisy to prove anything.
-    """
-    from mbexport.compare import sqnr_db
-
-    truth, keras = reference.keras_float64[output.name], reference.keras_float32[output.name]
-    floor_db = sqnr_db(*_comparable(output, truth, keras)) if truth.shape == keras.shape else math.nan
-    if not floor_db >= thresholds.F32_LEAST_FLOOR_DB:
-        raise ArtifactError(
-            f"the stored reference of output {output.name} proves nothing: Keras float32 stands {floor_db:.1f} dB from "
-            f"float64, at least {thresholds.F32_LEAST_FLOOR_DB:.0f} dB are needed; check the weights and build again"
-        )
-    return min(floor_db, thresholds.F32_ROUNDING_DB) - thresholds.F32_MARGIN_DB
-
-
-def _standing(comparison: Comparison | ValidationRow) -> tuple[bool, bool, float]:
+def standing(comparison: Comparison | ValidationRow) -> tuple[bool, bool, float]:
     """Orders outputs or sizes from worst to best: failed ones, those that prove little, then by the distance to go."""
     if comparison.sqnr_db is None:
         distance_db = math.inf if comparison.passed else -math.inf

@@ -20,7 +20,6 @@ def test_v3_figures_are_those_of_the_installed_keras() -> None:
     assert {name for name, *_ in rows} == set(ours)
     for name, *figures in rows:
         entry = ours[name]
-        assert entry.pixel1_s is not None
         assert [float(figure) for figure in figures] == pytest.approx(
             [entry.macs_millions, entry.parameters_millions, entry.top1 * 100, entry.pixel1_s * 1e3]
         )
@@ -41,6 +40,68 @@ def test_wider_and_larger_networks_are_published_as_better() -> None:
             if one.spec.alpha >= other.spec.alpha and one.spec.size > other.spec.size:
                 assert one.top1 > other.top1
                 assert (one.top5 or 0) > (other.top5 or 0)
+
+
+def test_larger_networks_are_published_as_slower() -> None:
+    v2 = [entry for entry in catalog.PUBLISHED if not entry.spec.is_v3]
+    for one in v2:
+        for other in v2:
+            if one.spec.alpha >= other.spec.alpha and one.spec.size > other.spec.size:
+                assert one.pixel1_s > other.pixel1_s
+                assert one.macs_millions > other.macs_millions
+
+
+# The model index at the end of timm's docs/models/tf-mobilenet-v3.md: top-1 and top-5 in percent.
+TIMM = {
+    "tf_mobilenetv3_large_075": (73.45, 91.34),
+    "tf_mobilenetv3_large_100": (75.51, 92.61),
+    "tf_mobilenetv3_large_minimal_100": (72.24, 90.64),
+    "tf_mobilenetv3_small_075": (65.72, 86.13),
+    "tf_mobilenetv3_small_100": (67.92, 87.68),
+    "tf_mobilenetv3_small_minimal_100": (62.91, 84.24),
+}
+
+
+def test_timm_figures_are_those_of_its_documentation() -> None:
+    ports = {entry.timm.name: entry for entry in catalog.PUBLISHED if entry.timm is not None}
+    assert ports.keys() == TIMM.keys()
+    for name, figures in TIMM.items():
+        port = ports[name].timm
+        assert port is not None
+        assert (port.top1 * 100, port.top5 * 100) == pytest.approx(figures)
+        assert (port.crop, port.interpolation, port.side_px) == (0.875, "bilinear", 224)
+        # The same checkpoint by the same project at another time: a slip of the pen would stand out.
+        [csv] = [other for other in ports[name].elsewhere if "timm" in other.source]
+        assert (csv.top1, csv.top5) == pytest.approx((port.top1, port.top5), abs=0.0003)
+
+
+def test_every_figure_has_a_source() -> None:
+    for entry in catalog.PUBLISHED:
+        sources = [entry.source, *(other.source for other in entry.elsewhere)]
+        assert all(re.match(r"(Keras|TF-slim|timm), \w+", source) for source in sources)
+        assert len(set(sources)) == len(sources)
+
+
+def test_names_with_weights_are_the_published_ones_and_the_rest_of_the_grid() -> None:
+    """29 of V2 (six alphas at five sizes, less one hole) and 6 of V3."""
+    with_weights = [entry.spec for entry in catalog.PUBLISHED] + list(catalog.WITHOUT_FIGURES)
+    assert len({spec.slug for spec in with_weights}) == len(with_weights) == 29 + 6
+    for spec in with_weights:
+        assert catalog.describe(spec).imagenet is not None
+        assert catalog.describe(spec).no_imagenet is None
+        assert catalog.spec_by_name(spec.slug) == spec
+    assert all(catalog.find(spec) is None for spec in catalog.WITHOUT_FIGURES)
+
+
+def test_the_hole_is_named_as_one() -> None:
+    [hole] = catalog.HOLES
+    assert hole == ModelSpec(variant="v2", alpha=1.4, height=96, width=96)
+    about = catalog.describe(hole)
+    assert about.imagenet is None
+    assert about.no_imagenet is not None
+    assert "never published at 96" in about.no_imagenet
+    with pytest.raises(SpecError, match=r"mobilenet_v2_1\.4_96 is a hole in the published grid"):
+        catalog.spec_by_name("mobilenet_v2_1.4_96")
 
 
 def test_names_are_slugs() -> None:

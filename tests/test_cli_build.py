@@ -15,10 +15,11 @@ from typer.testing import CliRunner, Result
 
 from mbexport import build as keras_side
 from mbexport import child, graph, pipeline, reproduce
-from mbexport.artifact import PassReport, read_artifact
+from mbexport.artifact import read_artifact
 from mbexport.errors import ConversionError
 from mbexport.graph import PassStep
 from mbexport.graph.opset import newest_opset
+from mbexport.manifest import PassReport
 from mbexport.pipeline import BuildResult
 from mbexport.reproduce import Reproduction
 from mbexport.spec import ModelSpec

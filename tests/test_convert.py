@@ -8,7 +8,8 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from mbexport.convert import INPUT, layer_labels, onnx_from_keras, output_names
+from mbexport.convert import onnx_from_keras
+from mbexport.layer_names import INPUT, layer_labels, output_names
 
 
 def v3_small(**options: Any) -> Any:

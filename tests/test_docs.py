@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = ["run", "build", "validate", "bench", "profile show", "list", "info", "doctor"]
+COMMANDS = [
+    "run", "build", "convert", "validate", "bench", "predict", "evaluate", "profile show", "list", "info", "doctor"
+]
 
 
 def mbexport(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

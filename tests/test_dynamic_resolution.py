@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from typer.testing import CliRunner
 
 from mbexport import architecture
-from mbexport.artifact import Reference, read_artifact, read_reference, write_artifact
+from mbexport.artifact import read_artifact, read_reference, write_artifact
 from mbexport.bench import worker
 from mbexport.bench.plan import WorkerPlan
 from mbexport.bench.rows import row_of
@@ -29,6 +29,7 @@ from mbexport.errors import ArtifactError, ConversionError, SpecError
 from mbexport.memory import build_bytes, check_memory
 from mbexport.pictures import pictures
 from mbexport.pipeline import build
+from mbexport.reference import Reference
 from mbexport.runtimes import SessionOptions, load_engine
 from mbexport.spec import ExportOptions, ModelSpec, parse_resolution
 from mbexport.validate import validate
@@ -198,6 +199,7 @@ def answers(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """The runtime's and Keras's, channels-last, to two pictures."""
     manifest = artifact.manifest
+    assert manifest.spec is not None
     shown = network_input(manifest.spec, pictures(2, *size, seed=5))
     channels_first = manifest.input.layout == "nchw"
     fed = np.ascontiguousarray(shown.transpose(0, 3, 1, 2)) if channels_first else shown

@@ -13,9 +13,9 @@ import onnx
 import pytest
 
 from mbexport.artifact import read_artifact, read_reference
-from mbexport.build import REFERENCE_SEED, network_input
+from mbexport.build import network_input
 from mbexport.errors import ConversionError, OutputError, SpecError, WeightsError
-from mbexport.pictures import pictures
+from mbexport.pictures import REFERENCE_SEED, pictures
 from mbexport.pipeline import build
 from mbexport.runtimes import resolve_targets
 from mbexport.spec import ExportOptions, ModelSpec
@@ -96,7 +96,8 @@ def test_nodes_stay_few_and_are_named_after_layers(constructor: str, alpha: floa
     """The bars are those of a graph made by hand; in Netron the names are the architecture."""
     import keras
 
-    from mbexport.convert import layer_labels, onnx_from_keras
+    from mbexport.convert import onnx_from_keras
+    from mbexport.layer_names import layer_labels
     from mbexport.graph import simplify
 
     network = getattr(keras.applications, constructor)(input_shape=(96, 96, 3), alpha=alpha, weights=None)
@@ -109,7 +110,7 @@ def test_nodes_stay_few_and_are_named_after_layers(constructor: str, alpha: floa
 
 def test_artifact_says_what_it_is(small_artifact: Artifact) -> None:
     manifest = json.loads((small_artifact.path / "manifest.json").read_text())
-    assert set(manifest["files"]) == {"model.onnx", "reference.npz"}
+    assert set(manifest["files"]) == {"model.onnx", "reference.npz"}  # no labels: it has 20 classes
     for name, digest in manifest["files"].items():
         assert hashlib.sha256((small_artifact.path / name).read_bytes()).hexdigest() == digest
     assert manifest["weights"] == {
@@ -157,7 +158,7 @@ def test_building_again_replaces(tmp_path: Path) -> None:
 
 def test_graph_that_disagrees_with_keras_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A converter that gets one kernel wrong: every pass keeps its result, only the comparison with Keras can tell."""
-    from mbexport import convert
+    from mbexport import convert, network
 
     honest = convert.onnx_from_keras
 
@@ -169,7 +170,7 @@ def test_graph_that_disagrees_with_keras_is_never_written(tmp_path: Path, monkey
         )
         return proto
 
-    monkeypatch.setattr(convert, "onnx_from_keras", wrong)
+    monkeypatch.setattr(network, "onnx_from_keras", wrong)
     with pytest.raises(ConversionError, match="does not agree with Keras on predictions: SQNR"):
         build(SMALL, out=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mbexport import serde
+from mbexport import catalog, serde
 from mbexport.errors import DocumentError, InputError, OutputError
 from mbexport.profiles import (
     list_profiles,
+    list_published,
     merge,
     profile_path,
     read_folder,
@@ -134,6 +135,29 @@ def test_shipped_profiles_can_all_be_read() -> None:
     for path, read in list_profiles([shipped_profiles_dir()]).items():
         assert path.stem == read.artifact
         assert path.parent.name == read.hardware.slug
+
+
+def test_the_published_figures_are_the_catalogues() -> None:
+    [(path, published)] = list_published([shipped_profiles_dir()]).items()
+    assert published.kind == "published, not measured"
+    figures = {row.artifact: (row.latency_s, row.source) for row in published.rows}
+    assert figures == {entry.name: (entry.pixel1_s, entry.source) for entry in catalog.PUBLISHED}
+    table = (path.parent / "README.md").read_text()
+    assert "Published, not measured" in table
+    lines = [line for line in table.splitlines() if line.startswith("| mobilenet")]
+    assert lines == [f"| {row.artifact} | {row.latency_s * 1e3:.1f} | {row.source} |" for row in published.rows]
+
+
+def test_published_figures_are_never_listed_among_measured_ones(tmp_path: Path) -> None:
+    write_profile(tmp_path / "machine" / "published.json", profile(artifact="published"))
+    document = {"schema_version": 1, "kind": "published, not measured", "device": "a phone", "rows": []}
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / "phone.json").write_text(json.dumps(document))
+    assert [path.name for path in list_profiles([tmp_path])] == ["published.json"]
+    assert [path.name for path in list_published([tmp_path, tmp_path / "machine" / ".."])] == ["phone.json"]
+    (tmp_path / "published" / "phone.json").write_text(json.dumps(document | {"kind": "measured"}))
+    with pytest.raises(DocumentError, match=r"phone\.json does not fit its schema"):
+        list_published([tmp_path])
 
 
 def test_a_place_that_can_be_written_to_is_left_as_it_was(tmp_path: Path) -> None:

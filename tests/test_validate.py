@@ -11,8 +11,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from mbexport import thresholds
-from mbexport.artifact import Reference, read_reference, write_artifact
+from mbexport.artifact import read_reference, write_artifact
 from mbexport.errors import ArtifactError, EngineError
+from mbexport.reference import Reference
 from mbexport.runtimes import ENGINES, SessionFacts
 from mbexport.validate import ValidationReport, validate
 from tests.tiny import CLASSES, TinyNetwork, tiny_artifact
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from mbexport.artifact import Artifact, OutputKind
+    from mbexport.artifact import Artifact
+    from mbexport.manifest import OutputKind
 
 TARGETS = ["ort:cpu", "openvino:cpu"]
 ALL_KINDS: tuple[OutputKind, ...] = ("features", "logits", "probabilities")
@@ -191,7 +193,7 @@ def test_report_is_finite_json_with_the_promised_keys(tmp_path: Path) -> None:
     not_finite(model)
     report = validate(tiny_artifact(tmp_path, model=model.SerializeToString()), TARGETS)
     document = msgspec.json.decode(msgspec.json.encode(report))
-    assert set(document) == {"passed", "rows", "sizes"}
+    assert set(document) == {"passed", "rows", "sizes", "golden"}
     assert set(document["rows"][0]) == {
         "runtime",
         "mode",

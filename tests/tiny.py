@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from mbexport.artifact import (
-    Artifact,
-    GraphReport,
-    InputContract,
-    Manifest,
-    OutputContract,
-    OutputKind,
-    Reference,
-    WeightsOrigin,
-    write_artifact,
-)
+from mbexport.artifact import Artifact, write_artifact
+from mbexport.manifest import GraphReport, InputContract, Manifest, OutputContract, OutputKind, WeightsOrigin
+from mbexport.reference import Reference
 from mbexport.spec import ExportOptions, ModelSpec
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mbexport_cli import bench, build, doctor, info, profile, run, validate
+from mbexport_cli import bench, build, convert, doctor, evaluate, info, predict, profile, run, validate
 from mbexport_cli import list as list_
 from mbexport_cli.command import command
 
@@ -55,8 +55,11 @@ def _root(
 for module, name in (
     (run, "run"),
     (build, "build"),
+    (convert, "convert"),
     (validate, "validate"),
     (bench, "bench"),
+    (evaluate, "evaluate"),
+    (predict, "predict"),
     (list_, "list"),
     (info, "info"),
     (doctor, "doctor"),

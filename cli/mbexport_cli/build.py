@@ -46,6 +46,8 @@ def main(
                 seed=origin.seed,
                 out=form.out,
                 strict=strict,
+                labels=form.labels,
+                golden=form.golden,
                 progress=progress,
                 observe=own.passes(),
             )

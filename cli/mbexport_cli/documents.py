@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from mbexport import serde
 
 if TYPE_CHECKING:
@@ -9,10 +11,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mbexport.bench import BenchReport
-    from mbexport.catalog import Published
+    from mbexport.catalog import Info
     from mbexport.pipeline import BuildResult
-    from mbexport.profile import LatencyProfile
+    from mbexport.profile import LatencyProfile, PublishedProfile
     from mbexport.reproduce import Reproduction
+    from mbexport.spec import ModelSpec
     from mbexport.validate import ValidationReport
 
 
@@ -40,8 +43,26 @@ def run(built: "BuildResult", validation: "ValidationReport", benched: "BenchRep
     return {"build": build(built), "validate": validation, "bench": benched}
 
 
-def catalogue(entries: "Iterable[Published]") -> dict[str, Any]:
-    return {"models": list(entries)}
+def catalogue(published: "Iterable[Info]", others: "Iterable[Info]", holes: "Iterable[ModelSpec]") -> dict[str, Any]:
+    """The published figures of each network beside those computed here; then networks with weights but no figures."""
+    return {
+        "models": [
+            {**msgspec.structs.asdict(about.published), **_computed(about)}
+            for about in published
+            if about.published is not None
+        ],
+        "without_figures": [{"name": about.spec.slug, "spec": about.spec, **_computed(about)} for about in others],
+        "holes": [spec.slug for spec in holes],
+    }
+
+
+def _computed(about: "Info") -> dict[str, Any]:
+    names = ("parameters", "trainable_parameters", "parameters_without_batch_norm", "macs")
+    return {
+        "computed": {name: getattr(about, name) for name in names},
+        "disagreements": about.disagreements,
+        "imagenet": about.imagenet,
+    }
 
 
 def is_shipped(path: "Path", shipped: "Path") -> bool:
@@ -62,6 +83,22 @@ def profiles(found: "Mapping[Path, LatencyProfile]", shipped: "Path") -> dict[st
                 "artifact": profile.artifact,
                 "artifact_sha256": profile.artifact_sha256,
                 "rows": rows_of(profile),
+            }
+            for path, profile in found.items()
+        ]
+    }
+
+
+def published_profiles(found: "Mapping[Path, PublishedProfile]", shipped: "Path") -> dict[str, Any]:
+    """What was published and not measured, apart from the profiles, which have samples."""
+    return {
+        "published": [
+            {
+                "path": str(path),
+                "shipped": is_shipped(path, shipped),
+                "kind": profile.kind,
+                "device": profile.device,
+                "rows": profile.rows,
             }
             for path, profile in found.items()
         ]

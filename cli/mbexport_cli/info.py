@@ -6,8 +6,8 @@ EPILOG = "Example: mbexport info --variant small --alpha 0.75"
 
 
 def main(model: SpecOptions, *, json: Json = False, verbose: Verbose = False) -> None:
-    """Show a network's parameters and multiply-accumulates; without options, the six V3 checkpoints beside what is
-    published, and which published figure does not hold.
+    """Show a network's parameters and multiply-accumulates beside what is published of it, and its ImageNet weights;
+    without options, the six V3 checkpoints, and which published figure does not hold.
     """
     from mbexport_cli import render
     from mbexport_cli.screen import screen

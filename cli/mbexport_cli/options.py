@@ -90,15 +90,23 @@ class SpecOptions:
     classifier_activation: Annotated[
         str | None,
         typer.Option(
-            help="Behind the classifier. (default: softmax)",
-            metavar="softmax|none",
+            help="Behind the classifier: softmax, none, or any other that Keras knows. (default: softmax)",
+            metavar="NAME",
             rich_help_panel=_TOP,
-            autocompletion=lambda: ["softmax", "none"],
+            autocompletion=lambda: ["softmax", "none", "sigmoid"],
         ),
     ] = None
     dropout_rate: Annotated[
         float | None,
         typer.Option(help="V3, of training only. (default: Keras's 0.2)", metavar="X", rich_help_panel=_TOP),
+    ] = None
+    include_preprocessing: Annotated[
+        bool | None,
+        typer.Option(
+            "--include-preprocessing/--no-include-preprocessing",
+            help="V3: take 0..255 and rescale inside, or take -1..1. (default: inside)",
+            rich_help_panel=_MODEL,
+        ),
     ] = None
     model: Annotated[
         str | None,
@@ -134,7 +142,14 @@ class WeightsOptions:
     """Where the weights come from."""
 
     weights: Annotated[
-        str, typer.Option(help="random, or a Keras weights file.", metavar="random|FILE", rich_help_panel=_MODEL)
+        str,
+        typer.Option(
+            help="random; imagenet (Keras's download); a Keras file (.weights.h5, .h5, .keras); timm:FILE "
+            "(.safetensors, .pth); slim:PREFIX (a TF-slim checkpoint).",
+            metavar="SOURCE",
+            rich_help_panel=_MODEL,
+            autocompletion=lambda: ["random", "imagenet", "timm:", "slim:"],
+        ),
     ] = "random"
     seed: Annotated[int, typer.Option(help="Seed of random weights.", metavar="N", rich_help_panel=_MODEL)] = 0
 
@@ -156,6 +171,24 @@ class ExportGroup:
             autocompletion=lambda: ["nhwc", "nchw"],
         ),
     ] = "nhwc"
+    input_type: Annotated[
+        str,
+        typer.Option(
+            help="uint8 takes decoded pictures as they are: cast and scaling go inside.",
+            metavar="float32|uint8",
+            rich_help_panel=_EXPORT,
+            autocompletion=lambda: ["float32", "uint8"],
+        ),
+    ] = "float32"
+    preprocess: Annotated[
+        str,
+        typer.Option(
+            help="in-graph takes 0..255 and scales inside, as V3 does anyway.",
+            metavar="outside|in-graph",
+            rich_help_panel=_EXPORT,
+            autocompletion=lambda: ["outside", "in-graph"],
+        ),
+    ] = "outside"
     batch: Annotated[str, typer.Option(help="Pictures per call.", metavar="N|dynamic", rich_help_panel=_EXPORT)] = (
         "dynamic"
     )
@@ -164,6 +197,22 @@ class ExportGroup:
         typer.Option(
             help="ONNX opset, from 13 to the newest that the installed onnxruntime loads. (default: 17)",
             metavar="N",
+            rich_help_panel=_EXPORT,
+        ),
+    ] = None
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Class labels: one name a line, or JSON. (default: ImageNet's for 1000 classes)",
+            metavar="FILE",
+            rich_help_panel=_EXPORT,
+        ),
+    ] = None
+    golden: Annotated[
+        Path | None,
+        typer.Option(
+            help="Up to three pictures of this folder travel in the artifact, with the top 5 expected for them.",
+            metavar="DIR",
             rich_help_panel=_EXPORT,
         ),
     ] = None
@@ -178,10 +227,15 @@ class ExportGroup:
         Raises:
             SpecError: a layout, batch or opset that cannot be exported.
         """
-        from mbexport.spec import ExportOptions, Layout
+        from mbexport.spec import ExportOptions, InputType, Layout, Preprocess
 
-        opset = {} if self.opset is None else {"opset": self.opset}
-        return ExportOptions(layout=_choice("--layout", self.layout, Layout), batch=_batch(self.batch), **opset)
+        return ExportOptions(
+            layout=_choice("--layout", self.layout, Layout),
+            batch=_batch(self.batch),
+            input_type=_choice("--input-type", self.input_type, InputType),
+            preprocess=_choice("--preprocess", self.preprocess, Preprocess),
+            **({} if self.opset is None else {"opset": self.opset}),
+        )
 
 
 @dataclass(frozen=True)
@@ -216,9 +270,9 @@ def _named(name: str, others: list[str]) -> "ModelSpec":
 
 
 def _described(given: dict[str, Any]) -> "ModelSpec":
-    from mbexport.spec import Activation, ModelSpec, Pooling, Variant, parse_resolution
+    from mbexport.spec import ModelSpec, Pooling, Variant, parse_resolution
 
-    choices = {"variant": Variant, "pooling": Pooling, "classifier_activation": Activation}
+    choices = {"variant": Variant, "pooling": Pooling}
     for name in choices.keys() & given.keys():
         given[name] = _choice(f"--{name.replace('_', '-')}", given[name], choices[name])
     if "alpha" in given:

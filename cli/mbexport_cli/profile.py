@@ -1,11 +1,15 @@
 """``mbexport profile show``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from mbexport_cli.options import Json, Profiles, Verbose
+
+if TYPE_CHECKING:
+    from mbexport.profile import LatencyProfile, PublishedProfile
 
 EPILOG = "Example: mbexport profile show mobilenet_v3_small_1.0_224"
 
@@ -20,22 +24,41 @@ def show(
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show measured profiles: those of --profiles and those that travel with mbexport."""
+    """Show measured profiles, those of --profiles and those that travel with mbexport, and apart from them what others
+    published.
+    """
     from mbexport_cli import documents, render
     from mbexport_cli.screen import screen
 
     with screen(verbose=verbose) as own:
         from mbexport.errors import InputError
-        from mbexport.profiles import list_profiles, shipped_profiles_dir
+        from mbexport.profiles import list_profiles, list_published, shipped_profiles_dir
 
         shipped = shipped_profiles_dir()
-        found = list_profiles([profiles, shipped])
+        measured, published = list_profiles([profiles, shipped]), list_published([profiles, shipped])
         for name in names or []:
-            if not any(name in key for profile in found.values() for key in (profile.artifact, profile.hardware.slug)):
+            if not _measured(measured, [name]) and not _published(published, [name]):
                 raise InputError(f"no profile of {name} in {profiles} or shipped; see: mbexport profile show")
-        chosen = {
-            path: profile
-            for path, profile in found.items()
-            if not names or any(name in key for name in names for key in (profile.artifact, profile.hardware.slug))
-        }
-        own.result(documents.profiles(chosen, shipped), render.profiles(chosen, shipped), json=json)
+        if names:
+            measured, published = _measured(measured, names), _published(published, names)
+        document = documents.profiles(measured, shipped) | documents.published_profiles(published, shipped)
+        own.result(document, render.profiles(measured, published, shipped), json=json)
+
+
+def _measured(found: "dict[Path, LatencyProfile]", names: list[str]) -> "dict[Path, LatencyProfile]":
+    """Those whose artifact or machine has one of the names in its own."""
+    return {
+        path: profile
+        for path, profile in found.items()
+        if any(name in key for name in names for key in (profile.artifact, profile.hardware.slug))
+    }
+
+
+def _published(found: "dict[Path, PublishedProfile]", names: list[str]) -> "dict[Path, PublishedProfile]":
+    """The rows whose artifact has one of the names in its own; all rows where the device has."""
+    chosen = {}
+    for path, profile in found.items():
+        rows = [row for row in profile.rows if any(name in key for name in names for key in (row.artifact, path.stem))]
+        if rows:
+            chosen[path] = msgspec.structs.replace(profile, rows=rows)
+    return chosen

@@ -19,11 +19,12 @@ import numpy as np
 import psutil
 
 from mbexport import child, serde
-from mbexport.artifact import MANIFEST, SCHEMA_VERSION, Artifact, Manifest, read_reference
+from mbexport.artifact import MANIFEST, Artifact, read_reference
 from mbexport.bench import conditions
 from mbexport.bench.plan import WorkerAnswer, WorkerPlan
 from mbexport.bench.timing import Limits, time_calls, warm_up
 from mbexport.errors import InputError
+from mbexport.manifest import SCHEMA_VERSION, Manifest
 from mbexport.profile import Replicate
 from mbexport.runtimes import SessionOptions, load_engine, split_target
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from mbexport.artifact import GraphReport, PassReport
 from mbexport.errors import ConversionError
 from mbexport.graph import tools
 from mbexport.graph.classifier_gemm import ClassifierGemm
@@ -28,6 +27,7 @@ from mbexport.graph.opset import RaiseOpset
 from mbexport.graph.sink_transposes import SinkTransposes
 from mbexport.graph.spell_out_hard_swish import SpellOutHardSwish
 from mbexport.graph.static_reshape import StaticReshape
+from mbexport.manifest import GraphReport, PassReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +56,7 @@ PASSES: tuple[type[ir.passes.InPlacePass], ...] = (
 )
 
 
-def simplify(
+def simplify(  # noqa: PLR0913 - one call a build
     proto: onnx.ModelProto,
     feeds: Mapping[str, NDArray[Any]],
     *,
@@ -64,6 +64,7 @@ def simplify(
     layout: Layout = "nhwc",
     opset: int | None = None,
     passes: Sequence[ir.passes.InPlacePass] | None = None,
+    prepare: Callable[[ir.Model], None] | None = None,
     progress: Callable[[str], None] | None = None,
     observe: Callable[[PassStep], None] | None = None,
 ) -> tuple[ir.Model, GraphReport]:
@@ -76,6 +77,7 @@ def simplify(
         layout: the layout of 4-D inputs and outputs in the result.
         opset: the opset of the result, not below the model's; None keeps the model's.
         passes: instead of :data:`PASSES`.
+        prepare: changes the channels-last model before anything else; ``feeds`` are for what it makes.
         progress: told each pass's name before it runs.
         observe: told what each pass did, once it has run.
 
@@ -87,6 +89,8 @@ def simplify(
     """
     model = ir.from_proto(proto)
     converted = census(model)
+    if prepare is not None:
+        prepare(model)
     if layout == "nchw":
         channels_first(model)
     sequence = [kind() for kind in PASSES] if passes is None else list(passes)

@@ -46,13 +46,15 @@ class SessionOptions:
 
     ``parity`` pins float32; ``production`` keeps the engine's defaults. ``threads`` None leaves the engine's default.
     ``batch`` and ``size`` (height, width in pixels) are those of the pictures that will be fed: engines that are slower
-    with a dynamic shape make it static. ``size`` None leaves dynamic sides dynamic.
+    with a dynamic shape make it static. ``size`` None leaves dynamic sides dynamic. ``concurrent`` says that other
+    sessions run at the same time, so an engine must not bind its threads to cores.
     """
 
     mode: Mode = "parity"
     threads: int | None = None
     batch: int = 1
     size: tuple[int, int] | None = None
+    concurrent: bool = False
 
 
 @dataclass(frozen=True)

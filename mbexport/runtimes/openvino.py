@@ -189,6 +189,8 @@ def _device_config(core: Any, device: str, options: SessionOptions) -> dict[str,
         wanted["INFERENCE_NUM_THREADS"] = options.threads
     if options.mode == "parity":
         wanted["INFERENCE_PRECISION_HINT"] = "f32"
+    if options.concurrent:
+        wanted["ENABLE_CPU_PINNING"] = False  # every session with one thread would be bound to the same core
     supported = core.get_property(device, "SUPPORTED_PROPERTIES")
     return {key: value for key, value in wanted.items() if key in supported}
 

@@ -1,0 +1,84 @@
+"""Where weights come from: ``random``, ``imagenet``, ``timm:FILE``, ``slim:PREFIX``, or a Keras file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
+
+    from mbexport.manifest import WeightsOrigin
+    from mbexport.spec import ModelSpec
+
+PREFIXES = ("timm", "slim")
+
+
+def check(weights: str, spec: ModelSpec) -> None:
+    """Everything that can be refused before TensorFlow is imported.
+
+    Raises:
+        MissingDownloadError: ImageNet's weights are neither in Keras's cache nor to be had.
+        SpecError: no such weights were published for this network.
+        WeightsError: a file that is missing or cannot be what it is said to be.
+    """
+    kind, path = split(weights)
+    if kind == "imagenet":
+        from mbexport.weights import imagenet
+
+        imagenet.check(spec)
+        imagenet.fetch(spec)  # before TensorFlow takes its seconds: without a network nothing else need be waited for
+    elif kind == "timm":
+        from mbexport.weights import timm
+
+        timm.check(path, spec)
+    elif kind == "slim":
+        from mbexport.weights import slim
+
+        slim.check(path, spec)
+    elif kind == "file":
+        from mbexport.weights.keras_file import check_path
+
+        check_path(path)
+
+
+def load(model: keras.Model, spec: ModelSpec, weights: str) -> WeightsOrigin:
+    """Set every weight of ``model``, which is ``spec``'s; random weights are not loaded but made.
+
+    Raises:
+        MissingError: a download that cannot be had.
+        WeightsError: a file that is damaged or of another network.
+    """
+    kind, path = split(weights)
+    if kind == "imagenet":
+        from mbexport.weights import imagenet
+
+        return imagenet.load(model, spec)
+    if kind == "timm":
+        from mbexport.weights import timm
+
+        return timm.load(model, spec, path)
+    if kind == "slim":
+        from mbexport.weights import slim
+
+        return slim.load(model, spec, path)
+    from mbexport.weights import keras_file
+
+    return keras_file.load(model, path)
+
+
+def split(weights: str) -> tuple[str, str]:
+    """``timm:x.pth`` -> (timm, x.pth); ``random`` and ``imagenet`` have no path; all else is a Keras file."""
+    if weights in {"random", "imagenet"}:
+        return weights, ""
+    kind, colon, path = weights.partition(":")
+    return (kind, path) if colon and kind in PREFIXES else ("file", weights)
+
+
+def absolute(weights: str) -> str:
+    """The same with an absolute path, for a process in another folder."""
+    kind, path = split(weights)
+    if not path:
+        return weights
+    whole = str(Path(path).absolute())
+    return whole if kind == "file" else f"{kind}:{whole}"

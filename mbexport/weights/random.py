@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mbexport.float64 import computing_in_float64
-from mbexport.layer_calls import wrapped_calls
+from mbexport.layer_calls import called_on, wrapped_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ def initialise(model: keras.Model, pictures: NDArray[np.float32], seed: int) -> 
         return run
 
     with computing_in_float64(model), wrapped_calls(model, wrap):
-        model(pictures, training=False)
+        called_on(model, pictures)
 
 
 def round_bits(array: Array, bits: int = SIGNIFICANT_BITS) -> Array:

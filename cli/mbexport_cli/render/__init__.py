@@ -8,6 +8,8 @@ from mbexport_cli.render.build import build, pass_step
 from mbexport_cli.render.catalog import catalogue, checkpoints, info
 from mbexport_cli.render.console import live, write
 from mbexport_cli.render.doctor import diagnosis
+from mbexport_cli.render.evaluate import evaluated
+from mbexport_cli.render.predict import predicted
 from mbexport_cli.render.results import benched, profiles, run, validated
 
 __all__ = [
@@ -16,9 +18,11 @@ __all__ = [
     "catalogue",
     "checkpoints",
     "diagnosis",
+    "evaluated",
     "info",
     "live",
     "pass_step",
+    "predicted",
     "profiles",
     "run",
     "validated",

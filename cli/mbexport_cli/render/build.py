@@ -11,8 +11,8 @@ from rich.text import Text
 from mbexport_cli.render.parts import decibels, heading, new_table, note
 
 if TYPE_CHECKING:
-    from mbexport.artifact import GraphReport, PassReport
     from mbexport.graph import PassStep
+    from mbexport.manifest import GraphReport, PassReport
     from mbexport.pipeline import BuildResult
     from mbexport.reproduce import Reproduction
 
@@ -23,6 +23,7 @@ _GLUE = "\N{NO-BREAK SPACE}"
 def build(result: "BuildResult", reproduction: "Reproduction | None" = None) -> Iterator[RenderableType]:
     report = result.artifact.manifest.graph
     yield from heading(result.artifact)
+    yield from (note(line) for line in result.notes)
     yield from graph(report)
     steps = new_table("pass", "changed", "SQNR dB", right=("SQNR dB",))
     for step in report.passes:

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mbexport.artifact import RANDOM_NOTE
+from mbexport.manifest import RANDOM_NOTE
 
 if TYPE_CHECKING:
     from mbexport.artifact import Artifact

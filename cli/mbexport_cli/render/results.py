@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mbexport.artifact import Artifact
     from mbexport.bench import BenchReport, BenchRow
     from mbexport.pipeline import BuildResult
-    from mbexport.profile import LatencyProfile
+    from mbexport.profile import LatencyProfile, PublishedProfile
     from mbexport.validate import ValidationReport
 
 
@@ -108,14 +108,18 @@ def _cold(rows: "Sequence[BenchRow]") -> RenderableType:
     return table
 
 
-def profiles(found: "Mapping[Path, LatencyProfile]", shipped: Path) -> Iterator[RenderableType]:
-    """Grouped by machine, then by artifact; those that travel with mbexport are called so."""
+def profiles(
+    measured: "Mapping[Path, LatencyProfile]", published: "Mapping[Path, PublishedProfile]", shipped: Path
+) -> Iterator[RenderableType]:
+    """Measured ones grouped by machine, then by artifact; those that travel with mbexport are called so. Behind them
+    what was published and not measured.
+    """
     from mbexport.bench import rows_of
 
-    if not found:
+    if not measured and not published:
         yield "no profiles yet; measure with: mbexport bench ARTIFACT"
     machine = ""
-    for path, profile in sorted(found.items(), key=lambda item: (str(item[0].parent), str(item[0]))):
+    for path, profile in sorted(measured.items(), key=lambda item: (str(item[0].parent), str(item[0]))):
         origin = "shipped with mbexport" if is_shipped(path, shipped) else "measured here"
         if machine != str(path.parent):
             machine = str(path.parent)
@@ -124,3 +128,20 @@ def profiles(found: "Mapping[Path, LatencyProfile]", shipped: Path) -> Iterator[
         yield ""
         yield Text(profile.artifact, style="cyan")
         yield from latencies(rows_of(profile))
+    for path, figures in published.items():
+        if measured:
+            yield ""
+        yield from _published(figures, path)
+
+
+def _published(profile: "PublishedProfile", path: Path) -> Iterator[RenderableType]:
+    yield Text(profile.device, style="bold")
+    yield note(f"{profile.kind}: {path}")
+    for source in dict.fromkeys(row.source for row in profile.rows):
+        table = new_table("network", "ms", right=("ms",))
+        for row in profile.rows:
+            if row.source == source:
+                table.add_row(row.artifact, f"{row.latency_s * 1e3:.1f}")
+        yield ""
+        yield table
+        yield f"source: {source}"

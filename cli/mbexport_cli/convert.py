@@ -1,0 +1,102 @@
+"""``mbexport convert``: a user's own network."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mbexport.errors import InputError
+from mbexport_cli.options import ExportGroup, Json, Strict, VerboseBuild
+
+EPILOG = "Example: mbexport convert flowers.keras --labels flowers.txt"
+
+
+def main(
+    model: Annotated[
+        Path,
+        typer.Argument(help="A whole model: a .keras or .h5 file, or a SavedModel folder.", metavar="MODEL"),
+    ],
+    form: ExportGroup,
+    *,
+    name: Annotated[
+        str | None, typer.Option(help="Of the artifact. (default: the file's)", metavar="NAME", rich_help_panel="Model")
+    ] = None,
+    resolution: Annotated[
+        str | None,
+        typer.Option(
+            help="Pixels, 224 or 192x256 (height x width), where the model leaves them open.",
+            metavar="HxW",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    input_range: Annotated[
+        str | None,
+        typer.Option(
+            help="What the model expects 0..255 to be brought to: 0,255 or -1,1 or 0,1. (default: read off its graph)",
+            metavar="LOW,HIGH",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    allow_unsafe: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unsafe",
+            help="Run the Python code of Lambda layers; for files from a source that you trust.",
+            rich_help_panel="Model",
+        ),
+    ] = False,
+    strict: Strict = False,
+    json: Json = False,
+    verbose: VerboseBuild = False,
+) -> None:
+    """Convert your own network, saved by Keras, to the same kind of artifact as `build` makes.
+
+    A MobileNet with any usual head, frozen or not; each graph pass is checked against the step before it, and the whole
+    against the framework in float64. Other image networks may convert too, outside the tested grid.
+    """
+    export, size, bounds = form.options(), _size(resolution), _bounds(input_range)
+    from mbexport_cli import documents, render
+    from mbexport_cli.screen import screen
+
+    with screen(verbose=verbose) as own:
+        from mbexport import pipeline
+
+        with own.progress() as progress:
+            result = pipeline.convert(
+                model,
+                name=name,
+                size=size,
+                input_range=bounds,
+                allow_unsafe=allow_unsafe,
+                export=export,
+                out=form.out,
+                strict=strict,
+                labels=form.labels,
+                golden=form.golden,
+                progress=progress,
+                observe=own.passes(),
+            )
+        own.result(documents.build(result), render.build(result), json=json)
+
+
+def _size(resolution: str | None) -> tuple[int, int] | None:
+    from mbexport.spec import parse_resolution
+
+    if resolution is None:
+        return None
+    height, width = parse_resolution(resolution)
+    if height is None or width is None:
+        raise InputError("convert makes a file of one size: give --resolution 224 or 192x256, not dynamic")
+    if min(height, width) < 1:
+        raise InputError(f"resolution must be at least 1x1 pixels, not {height}x{width}")
+    return height, width
+
+
+def _bounds(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--input-range must be two numbers such as -1,1, not {text!r}") from None
+    return low, high

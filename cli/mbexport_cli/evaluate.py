@@ -1,0 +1,62 @@
+"""``mbexport evaluate``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mbexport_cli.options import Artifact, Json, RuntimeOptions, Verbose
+
+EPILOG = "Example: mbexport evaluate artifacts/mobilenet_v3_small_1.0_224 --images imagenet/val --limit 5000"
+
+
+def main(
+    artifact: Artifact,
+    where: RuntimeOptions,
+    images: Annotated[
+        Path,
+        typer.Option(
+            help="A folder with one folder a class, named by the labels' ids or names; or a CSV of path,label.",
+            metavar="DIR|CSV",
+        ),
+    ],
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            help="At most so many pictures, spread evenly over the classes: the first of each class, then the second.",
+            metavar="N",
+        ),
+    ] = None,
+    *,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Count how often the right class is the most probable one, or among the five most probable, on each runtime.
+
+    Every core decodes pictures and runs them, float32 pinned. Exit 1 if a picture cannot be read.
+    """
+    from mbexport_cli import render
+    from mbexport_cli.screen import screen
+
+    with screen(verbose=verbose) as own:
+        from mbexport import evaluate
+        from mbexport.artifact import read_artifact
+        from mbexport.bench.plan import choose_threads
+        from mbexport.hardware import usable_threads
+        from mbexport.runtimes import resolve_targets
+
+        opened = read_artifact(artifact)
+        targets = resolve_targets(where.runtime)
+        threads = choose_threads(where.threads, usable_threads())
+        with own.progress() as progress:
+            report = evaluate.evaluate(
+                opened,
+                images,
+                targets,
+                threads=threads,
+                limit=limit,
+                progress=lambda done, total: progress(f"evaluate {done} of {total}", done / total),
+            )
+        own.result(report, render.evaluated(opened, report), json=json)
+    if report.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,176 @@
+"""Top-1 and top-5 of an artifact on labelled pictures, on each runtime."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from mbexport.catalog import find
+from mbexport.classifier import ClassName, ClassNames, classifier_outputs
+from mbexport.classify import classify
+from mbexport.errors import InputError
+from mbexport.folders import labelled_set, take_evenly
+from mbexport.predict import FailedPicture, none_readable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from mbexport.artifact import Artifact
+    from mbexport.catalog import Published
+    from mbexport.classify import Progress
+    from mbexport.folders import LabelledPicture
+
+CONFIDENCE = 0.95
+
+
+class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One runtime's accuracy: shares of 1, each with its 95% confidence interval (low, high)."""
+
+    runtime: str
+    top1: float
+    top5: float
+    top1_ci: tuple[float, float]
+    top5_ci: tuple[float, float]
+
+
+class Answer(ClassName, frozen=True, kw_only=True):
+    """The class that one runtime holds for the most probable."""
+
+    runtime: str
+
+
+class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture of which the runtimes' most probable classes differ."""
+
+    path: str
+    expected: ClassName
+    top1: list[Answer]
+
+
+class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What came out; all but the two times is the same in every run."""
+
+    images: int
+    """How many pictures the shares are of: those that could be read."""
+    rows: list[EvaluationRow]
+    published_top1: float | None
+    """The share published for such a network on ImageNet's validation set; None where there is none."""
+    published_source: str | None
+    disagreements: list[Disagreement]
+    failed: list[FailedPicture]
+    output: str
+    """The network's output that was judged."""
+    other_outputs: list[str]
+    """Its other outputs that classify, which were not looked at."""
+    note: str | None
+    """How folders were matched with classes, where that could be wrong."""
+    seconds: float
+    """From when all sessions were open to the last picture."""
+    images_per_s: float
+    """Pictures per second, each on all the runtimes."""
+
+
+def evaluate(
+    artifact: Artifact,
+    images: Path,
+    targets: Sequence[str],
+    *,
+    threads: int,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> EvaluationReport:
+    """Run labelled pictures through each target, float32 pinned, and count.
+
+    Args:
+        artifact: a checked artifact of a network that classifies.
+        images: a folder or CSV; see :func:`mbexport.folders.labelled_set`.
+        targets: targets that are here; see :func:`mbexport.runtimes.resolve_targets`.
+        threads: how many cores to keep busy.
+        limit: at most so many pictures; see :func:`mbexport.folders.take_evenly`.
+        progress: called a few times a second with how many pictures are done, and of how many.
+
+    Raises:
+        InputError: the network does not classify, the pictures' labels do not fit it, or no picture can be read.
+        EngineError: a runtime cannot run the network.
+        MissingError: an engine or device is not here.
+    """
+    output, *others = classifier_outputs(artifact)
+    names = ClassNames(artifact, output)
+    if names.count < 2:
+        raise InputError(f"{artifact.path} has a single class, so whatever it computes would count as right")
+    found = labelled_set(images, names.count, names.labels)
+    pictures = take_evenly(found.pictures, limit)
+    paths = [each.path for each in pictures]
+    classified = classify(artifact, output, paths, targets, threads=threads, progress=progress)
+    failed = [FailedPicture(path=str(paths[at]), reason=reason) for at, reason in classified.failed.items()]
+    if len(failed) == len(pictures):
+        raise none_readable(failed)
+    read = np.setdiff1d(np.arange(len(pictures)), list(classified.failed))
+    labels = np.array([pictures[at].label for at in read])
+    published = _published(artifact)
+    return EvaluationReport(
+        images=len(read),
+        rows=[_row(target, classified.top[read, at], labels) for at, target in enumerate(targets)],
+        published_top1=published.top1 if published else None,
+        published_source=published.source if published else None,
+        disagreements=list(_disagreements(pictures, classified.top[:, :, 0], targets, names)),
+        failed=failed,
+        output=output.name,
+        other_outputs=[other.name for other in others],
+        note=found.note,
+        seconds=classified.seconds,
+        images_per_s=len(pictures) / classified.seconds,
+    )
+
+
+def wilson_interval(hits: int, count: int) -> tuple[float, float]:
+    """95% confidence interval of a share, ``hits`` of ``count``.
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927), 209-212. It
+    keeps its coverage near 0 and 1 and for few pictures, where the usual normal interval does not.
+    """
+    z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    share, weight = hits / count, z * z / count
+    spread = math.sqrt(share * (1 - share) * weight + weight * weight / 4)
+    low, high = ((share + weight / 2 + side * spread) / (1 + weight) for side in (-1, 1))
+    return max(low, 0.0), min(high, 1.0)
+
+
+def _published(artifact: Artifact) -> Published | None:
+    spec, weights = artifact.manifest.spec, artifact.manifest.weights
+    return None if spec is None or weights.kind == "random" else find(spec)
+
+
+def _row(target: str, top: NDArray[np.int32], labels: NDArray[np.int64]) -> EvaluationRow:
+    """``top`` is (pictures, 5), best class first."""
+    right = top == labels[:, None]
+    hits, hits5, count = int(right[:, 0].sum()), int(right.any(axis=1).sum()), len(labels)
+    return EvaluationRow(
+        runtime=target,
+        top1=hits / count,
+        top5=hits5 / count,
+        top1_ci=wilson_interval(hits, count),
+        top5_ci=wilson_interval(hits5, count),
+    )
+
+
+def _disagreements(
+    pictures: Sequence[LabelledPicture], top1: NDArray[np.int32], targets: Sequence[str], names: ClassNames
+) -> Iterator[Disagreement]:
+    """``top1`` is (pictures, targets)."""
+    for at in np.flatnonzero((top1 != top1[:, :1]).any(axis=1)).tolist():
+        yield Disagreement(
+            path=str(pictures[at].path),
+            expected=names.name(pictures[at].label),
+            top1=[
+                Answer(runtime=target, index=name.index, id=name.id, label=name.label)
+                for target, name in zip(targets, map(names.name, top1[at].tolist()), strict=True)
+            ],
+        )

@@ -1,0 +1,92 @@
+"""One output against its truth, in the quantity that its kind asks for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mbexport import thresholds
+from mbexport.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from mbexport.compare import Comparison
+    from mbexport.manifest import OutputContract
+    from mbexport.reference import Golden, Reference
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+
+def compare_output(output: OutputContract, truth: NDArray[Any], answers: Arrays, limit_db: float) -> Comparison:
+    """One output's answer against its float64 truth for the same pictures, in the quantity that its kind asks for."""
+    from mbexport.compare import compare, failure
+
+    if output.name not in answers:
+        return failure(f"the model has no output {output.name}, only {', '.join(answers)}", limit_db)
+    answer = answers[output.name]
+    if output.kind == "probabilities" and truth.shape == answer.shape:
+        off = float(abs(answer.sum(axis=-1, dtype="float64") - 1).max())
+        if off > thresholds.PROBABILITY_SUM_TOLERANCE:  # NaN is left to compare, which says so
+            return failure(f"probabilities do not sum to 1: off by {off:.2g}", limit_db)
+    quantity, answered = _comparable(output, truth, answer)
+    found = compare(quantity, answered, threshold_db=limit_db, classifier=output.kind != "features")
+    return replace(found, reason=_caveat(output, quantity)) if found.passed else found
+
+
+def _caveat(output: OutputContract, quantity: NDArray[Any]) -> str | None:
+    """Why passing proves little, where the right answer does not depend on what the network computed."""
+    if output.kind == "probabilities" and quantity.shape[-1] == 1:
+        return (
+            "softmax over one class is 1 whatever the network computes, so passing proves nothing about it; "
+            "build with --classifier-activation none"
+        )
+    if output.kind == "probabilities" and quantity.min() > 0:  # logits, centred, have negative ones
+        return (
+            f"{output.name} give every class the same probability on every reference picture, as networks do that were "
+            "never trained, so passing proves little"
+        )
+    if not quantity.any():
+        return f"{output.name} carry no signal on any reference picture, so passing proves little about the network"
+    return None
+
+
+def _comparable(output: OutputContract, truth: NDArray[Any], answer: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The quantity that SQNR is taken of: logits without their common offset, or features as they are.
+
+    Logits are moved by the truth's mean on both sides. So an offset that all classes share does not count as signal,
+    but an answer that is off by a constant still counts as wrong. Of one class nothing would be left without its
+    offset, so it is compared as it is; and so are probabilities that tell no class from another, for their logits are
+    float32's rounding.
+    """
+    from mbexport.compare import centred_log, is_flat
+
+    if truth.shape != answer.shape or output.kind == "features" or truth.shape[-1] == 1:
+        return truth, answer
+    if output.kind == "probabilities":
+        if is_flat(truth):
+            return truth, answer
+        return centred_log(truth), centred_log(answer)
+    offset = truth.mean(axis=-1, keepdims=True)
+    return truth - offset, answer - offset
+
+
+def threshold_db(output: OutputContract, reference: Reference | Golden) -> float:
+    """The least SQNR at which a float32 runtime passes on this output.
+
+    Raises:
+        ArtifactError: the reference is too noisy to prove anything.
+    """
+    from mbexport.compare import sqnr_db
+
+    truth, keras = reference.keras_float64[output.name], reference.keras_float32[output.name]
+    floor_db = sqnr_db(*_comparable(output, truth, keras)) if truth.shape == keras.shape else math.nan
+    if not floor_db >= thresholds.F32_LEAST_FLOOR_DB:
+        raise ArtifactError(
+            f"the stored reference of output {output.name} proves nothing: Keras float32 stands {floor_db:.1f} dB from "
+            f"float64, at least {thresholds.F32_LEAST_FLOOR_DB:.0f} dB are needed; check the weights and build again"
+        )
+    return min(floor_db, thresholds.F32_ROUNDING_DB) - thresholds.F32_MARGIN_DB

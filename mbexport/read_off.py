@@ -1,0 +1,134 @@
+"""What only a converted graph tells of a user's network: the pictures that it expects, and what its outputs are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import numpy_helper
+
+from mbexport.contract import SYMMETRIC, InputRule
+from mbexport.convert import INPUT
+from mbexport.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import onnx
+    from numpy.typing import NDArray
+
+    from mbexport.labels import Label
+    from mbexport.manifest import OutputKind
+    from mbexport.subject import About
+
+_PASSES_ON = {"Identity", "Cast", "Transpose"}
+_LINEAR = {"Gemm", "MatMul", "Add", "Conv", "Reshape", "Flatten", "Squeeze"}
+"""What a classifier without an activation ends in."""
+_RULES = (InputRule(0.0, 1.0), InputRule(0.0, 255.0))
+"""Pictures of 0..255, and of 0..1: who scales inside expects one of these."""
+_MOST = 4.0
+"""How large a picture may become: ImageNet's darkest blue is at -2.1 and its brightest red at 2.6 deviations."""
+NO_SCALING = (
+    "the graph does not scale its pictures: -1..1 is assumed, as Keras's MobileNets without Rescaling expect; "
+    "if it is otherwise, give --input-range"
+)
+
+
+def with_what_the_graph_tells(
+    about: About, proto: onnx.ModelProto, labels: Sequence[Label] | None
+) -> tuple[About, InputRule, dict[str, OutputKind]]:
+    """The same with labels and notes; the rule for its pictures; each output's kind.
+
+    Args:
+        about: what is known already.
+        proto: the network as converted.
+        labels: given by the user, instead of those that are known.
+
+    Raises:
+        InputError: labels of another number than the classes.
+    """
+    rule, notes = about.rule, about.notes
+    if rule is None:
+        rule = rule_of_graph(proto)
+        if rule is None:
+            rule, notes = SYMMETRIC, (*notes, NO_SCALING)
+    kinds = {value.name: about.kind or output_kind(value, proto, labels) for value in proto.graph.output}
+    if labels is not None:
+        _check_labels(labels, proto, kinds)
+        about = replace(about, labels=list(labels))
+    return replace(about, notes=notes, rule=rule), rule, kinds
+
+
+def output_kind(value: onnx.ValueInfoProto, proto: onnx.ModelProto, labels: Sequence[Label] | None) -> OutputKind:
+    """Probabilities behind a softmax; logits where a linear layer gives one number for each label; else features."""
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    node = makers.get(value.name)
+    while node is not None and node.op_type in {"Identity", "Cast"}:
+        node = makers.get(node.input[0])
+    shape = _shape(value)
+    if node is not None and node.op_type == "Softmax" and len(shape) == 2:
+        return "probabilities"
+    is_linear = node is not None and node.op_type in _LINEAR
+    return "logits" if labels is not None and is_linear and shape[1:] == [len(labels)] else "features"
+
+
+def rule_of_graph(proto: onnx.ModelProto) -> InputRule | None:
+    """The rule that the scaling in front of the first layer stands for; None where there is no scaling."""
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    factor, offset = np.ones(1), np.zeros(1)
+    name = INPUT
+    while True:
+        readers = [node for node in proto.graph.node if name in node.input]
+        if len(readers) != 1:
+            break
+        node = readers[0]
+        if node.op_type not in _PASSES_ON:
+            step = _affine(node, name, constants)
+            if step is None:
+                break
+            factor, offset = factor * step[0], offset * step[0] + step[1]
+        name = node.output[0]
+    if np.all(factor == 1) and np.all(offset == 0):
+        return None
+    for rule in _RULES:
+        ends = [factor * (end - rule.mean) / rule.scale + offset for end in (0.0, 255.0)]
+        if np.abs(ends).max() <= _MOST:
+            return rule
+    return None
+
+
+def _affine(
+    node: onnx.NodeProto, name: str, constants: dict[str, onnx.TensorProto]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """What the node does to its input as (factor, offset) by channel, where it is one of the four with a constant."""
+    other = node.input[1] if node.input[0] == name else node.input[0]
+    if other not in constants or (node.op_type == "Div" and node.input[0] != name):
+        return None
+    number = numpy_helper.to_array(constants[other]).astype(np.float64).reshape(-1)
+    if number.size not in {1, 3}:
+        return None
+    one, zero, sign = np.ones(1), np.zeros(1), 1 if node.input[0] == name else -1
+    with np.errstate(divide="ignore"):
+        steps = {
+            "Add": (one, number),
+            "Sub": (sign * one, -sign * number),
+            "Mul": (number, zero),
+            "Div": (1 / number, zero),
+        }
+    return steps.get(node.op_type)
+
+
+def _check_labels(labels: Sequence[Label], proto: onnx.ModelProto, kinds: dict[str, OutputKind]) -> None:
+    classes = [
+        shape[1] for value in proto.graph.output if kinds[value.name] != "features" and len(shape := _shape(value)) == 2
+    ]
+    if len(labels) not in classes:
+        found = " or ".join(map(str, classes)) or "no"
+        raise InputError(
+            f"{len(labels)} labels were given, and the network has {found} classes; give one label a class"
+        )
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int | None]:
+    return [dim.dim_value or None for dim in value.type.tensor_type.shape.dim]

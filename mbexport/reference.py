@@ -1,0 +1,120 @@
+"""``reference.npz``: probe inputs and Keras's answers to them, and how they are kept."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from mbexport.errors import ArtifactError
+from mbexport.spec import size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mbexport.manifest import InputContract, Manifest
+
+    Groups = dict[str, dict[str, NDArray[Any]]]
+
+_GOLDEN, _PICTURE = "golden", "picture"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One of the user's own pictures, (height, width, channels) uint8 as decoded and cropped, and Keras's answers.
+
+    What goes into the network is made of it by the contract, so that a contract that is wrong shows.
+    """
+
+    picture: NDArray[np.uint8]
+    keras_float32: Mapping[str, NDArray[np.float32]]
+    keras_float64: Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Probe inputs and Keras's answers, each by tensor name: float32 inputs, float32 outputs, float64 ground truth."""
+
+    inputs: Mapping[str, NDArray[np.float32]]
+    keras_float32: Mapping[str, NDArray[np.float32]]
+    keras_float64: Mapping[str, NDArray[np.float64]]
+    others: tuple[Reference, ...] = ()
+    """The same for pictures of other sizes, where height and width are dynamic."""
+    golden: tuple[Golden, ...] = ()
+
+    @property
+    def each(self) -> tuple[Reference, ...]:
+        """One reference a size, this one first."""
+        return (replace(self, others=(), golden=()), *self.others)
+
+
+def read_npz(path: Path, manifest: Manifest) -> Reference:
+    """Read a ``reference.npz`` (never unpickling anything).
+
+    Raises:
+        ArtifactError: the archive is damaged or lacks an array.
+    """
+    import numpy as np
+
+    parts: dict[str, Groups] = {"": _no_arrays()}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for key in arrays.files:
+                part, group, name = _place(key)
+                parts.setdefault(part, _no_arrays())[group][name] = arrays[key]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); build the artifact again") from error
+    outputs = {output.name for output in manifest.outputs}
+    for groups in parts.values():
+        is_whole = set(groups["float32"]) == set(groups["float64"]) == outputs
+        if not is_whole or not (groups["input"] or groups["picture"]):
+            raise ArtifactError(f"{path} does not hold the outputs that the manifest names")
+    golden = [parts.pop(part) for part in sorted(parts) if part.startswith(_GOLDEN)]
+    if manifest.input.is_dynamic and len(parts) == 1:
+        raise ArtifactError(f"{path} holds one size of a network of dynamic size; build the artifact again")
+    first, *others = (Reference(groups["input"], groups["float32"], groups["float64"]) for groups in parts.values())
+    kept = (Golden(groups["picture"][_PICTURE], groups["float32"], groups["float64"]) for groups in golden)
+    return replace(first, others=tuple(others), golden=tuple(kept))
+
+
+def npz_bytes(reference: Reference, contract: InputContract) -> bytes:
+    """The first size's arrays as ``input/<name>`` and so on, each other size's as ``160x96/input/<name>``.
+
+    Golden pictures stand as ``golden0/picture/picture``, with their answers likewise.
+    """
+    import numpy as np
+
+    arrays = _arrays("", {"input": reference.inputs}, reference)
+    for other in reference.others:
+        size = contract.size_of(next(iter(other.inputs.values())))
+        arrays |= _arrays(f"{size_text(size)}/", {"input": other.inputs}, other)
+    for index, kept in enumerate(reference.golden):
+        arrays |= _arrays(f"{_GOLDEN}{index}/", {"picture": {_PICTURE: kept.picture}}, kept)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _arrays(
+    prefix: str, given: Mapping[str, Mapping[str, NDArray[Any]]], answers: Reference | Golden
+) -> dict[str, NDArray[Any]]:
+    groups = {**given, "float32": answers.keras_float32, "float64": answers.keras_float64}
+    return {f"{prefix}{group}/{name}": array for group, values in groups.items() for name, array in values.items()}
+
+
+def _no_arrays() -> Groups:
+    return {"input": {}, "picture": {}, "float32": {}, "float64": {}}
+
+
+def _place(key: str) -> tuple[str, str, str]:
+    """``input/x`` -> ("", input, x); ``160x96/input/x`` -> (160x96, input, x)."""
+    head, _, rest = key.partition("/")
+    if head in _no_arrays():
+        return "", head, rest
+    group, _, name = rest.partition("/")
+    return head, group, name

@@ -1,0 +1,104 @@
+"""A TensorFlow function as a Network: what tf-keras and SavedModels come down to."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mbexport.compare import sqnr_db
+from mbexport.convert import first_line, onnx_from_graph
+from mbexport.errors import ConversionError, MbexportError
+from mbexport.layer_names import INPUT
+from mbexport.spec import MAX_NATIVE_OPSET
+from mbexport.thresholds import RAW_GRAPH_DB
+
+if TYPE_CHECKING:
+    import onnx
+    import tensorflow as tf
+    from numpy.typing import NDArray
+
+    from mbexport.user_model.frozen import Frozen
+
+
+class FunctionNetwork:
+    """A network that is known by its TensorFlow graph alone."""
+
+    def __init__(self, graphs: Frozen, picture_shape: tuple[int, int, int]) -> None:
+        self.running = graphs.running
+        self.traced = graphs.converting
+        self.picture_shape = picture_shape
+
+    @property
+    def output_names(self) -> list[str]:
+        return list(self.traced.outputs.values())
+
+    def float32(self, pictures: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        results: list[NDArray[np.float32]] = self._session.run(
+            list(self.traced.outputs), {self.traced.picture: pictures, **self.traced.weights}
+        )
+        return results
+
+    def float64(self, pictures: NDArray[np.float32]) -> list[NDArray[np.float64]]:
+        """The raw ONNX graph in float64 under onnx's reference evaluator, for TensorFlow cannot retype a graph.
+
+        Raises:
+            ConversionError: the evaluator lacks an operator, or the graph computes something else than TensorFlow.
+        """
+        results = self._evaluated(pictures)
+        for name, single, double in zip(self.output_names, self.float32(pictures), results, strict=True):
+            ratio = sqnr_db(double, single) if single.shape == double.shape else -math.inf
+            if not ratio >= RAW_GRAPH_DB:
+                raise ConversionError(
+                    f"output {name}: the graph that tf2onnx makes does not compute what TensorFlow does "
+                    f"({ratio:.1f} dB, at least {RAW_GRAPH_DB:.0f} expected)"
+                )
+        return results
+
+    def to_onnx(self, opset: int) -> onnx.ModelProto:
+        """See ``Network.to_onnx``."""
+        return onnx_from_graph(self.traced, opset=opset)
+
+    def _evaluated(self, pictures: NDArray[np.float32]) -> list[NDArray[np.float64]]:
+        from onnx.reference import ReferenceEvaluator
+
+        try:
+            evaluator = ReferenceEvaluator(in_float64(self.to_onnx(MAX_NATIVE_OPSET)))
+            return [np.asarray(result) for result in evaluator.run(None, {INPUT: pictures.astype(np.float64)})]
+        except MbexportError:
+            raise
+        except Exception as error:  # operators fail with what NumPy raises
+            raise ConversionError(f"onnx's reference evaluator cannot run this network: {first_line(error)}") from error
+
+    @cached_property
+    def _session(self) -> tf.compat.v1.Session:
+        import tensorflow as tf
+
+        config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
+        return tf.compat.v1.Session(graph=self.running, config=config)
+
+
+def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which every float32 is a float64: weights, constants, and what Cast makes."""
+    import onnx
+    from onnx import TensorProto, numpy_helper
+
+    def doubled(tensor: onnx.TensorProto) -> None:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    for tensor in copied.graph.initializer:
+        doubled(tensor)
+    for value in (*copied.graph.input, *copied.graph.output):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    for node in copied.graph.node:
+        for attribute in node.attribute:
+            doubled(attribute.t)
+            if node.op_type == "Cast" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.DOUBLE
+    return copied
