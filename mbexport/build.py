@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mbexport.contract import AS_IT_IS, SYMMETRIC, InputRule
 from mbexport.convert import onnx_from_keras
 from mbexport.errors import MissingPackageError
-from mbexport.labels import imagenet_labels
 from mbexport.manifest import RANDOM_NOTE, WeightsOrigin
 from mbexport.network import KerasNetwork
 from mbexport.pictures import calibration_count, pictures
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
     from mbexport.manifest import OutputKind
     from mbexport.spec import ModelSpec
-
-IMAGENET_CLASSES = 1000
 
 _KINDS: dict[str, OutputKind] = {
     "softmax": "probabilities",
@@ -113,7 +110,6 @@ def subject_of(spec: ModelSpec, weights: str, seed: int, input_tensor: keras.Ker
         rule=input_rule(spec) if input_tensor is None else None,
         kind=output_kind(spec),
         spec=spec,
-        labels=list(imagenet_labels()) if spec.include_top and spec.classes == IMAGENET_CLASSES else None,
     )
     return Subject(about, KerasNetwork(built.model), lambda size: KerasNetwork(at_size(built, spec.at(*size)).model))
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 TOP = 5
 CHUNK = 16
 """Pictures that a worker decodes before it runs them: decoding and each engine in turn cool each other's caches."""
-_LOOK_S = 0.1
+_LOOK_S = 0.25
 """How often the workers' progress is looked at."""
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from mbexport.errors import ConversionError, MissingPackageError
 from mbexport.layer_calls import called_on, wrapped_calls
 from mbexport.layer_names import INPUT, file_name, layer_labels, output_names
+from mbexport.missing_ops import HANDLERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -85,6 +86,7 @@ def onnx_from_graph(traced: TracedGraph, *, opset: int) -> onnx.ModelProto:
                 opset=opset,
                 input_names=[traced.picture, *traced.weights],
                 output_names=list(traced.outputs),
+                custom_op_handlers=HANDLERS,
             )
         except Exception as error:
             # Its handlers raise what they please: AssertionError, IndexError, TypeError and their own.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SCHEMA_VERSION = 1
+IMAGENET_CLASSES = 1000
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True):

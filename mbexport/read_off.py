@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from onnx import numpy_helper
 from mbexport.contract import SYMMETRIC, InputRule
 from mbexport.convert import INPUT
 from mbexport.errors import InputError
+from mbexport.labels import IMAGENET_CLASSES, imagenet_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from mbexport.manifest import OutputKind
     from mbexport.subject import About
 
+_BLOCK = re.compile("expanded_conv[_/]depthwise")
+"""In the names of every Keras MobileNetV2 and V3, whatever is built round it."""
 _PASSES_ON = {"Identity", "Cast", "Transpose"}
 _LINEAR = {"Gemm", "MatMul", "Add", "Conv", "Reshape", "Flatten", "Squeeze"}
 """What a classifier without an activation ends in."""
@@ -32,6 +36,12 @@ _MOST = 4.0
 NO_SCALING = (
     "the graph does not scale its pictures: -1..1 is assumed, as Keras's MobileNets without Rescaling expect; "
     "if it is otherwise, give --input-range"
+)
+
+
+OUTSIDE_THE_GRID = (
+    "its layers are not those of a Keras MobileNet, so it is outside the tested grid; every pass is guarded and the "
+    "whole compared with the framework all the same"
 )
 
 
@@ -53,10 +63,19 @@ def with_what_the_graph_tells(
         rule = rule_of_graph(proto)
         if rule is None:
             rule, notes = SYMMETRIC, (*notes, NO_SCALING)
+    if about.spec is None and not any(_BLOCK.search(node.name) for node in proto.graph.node):
+        notes = (*notes, OUTSIDE_THE_GRID)
     kinds = {value.name: about.kind or output_kind(value, proto, labels) for value in proto.graph.output}
+    classes = _classes(proto, kinds)
     if labels is not None:
-        _check_labels(labels, proto, kinds)
+        if len(labels) not in classes:
+            found = " or ".join(map(str, classes)) or "no"
+            raise InputError(
+                f"{len(labels)} labels were given, and the network has {found} classes; give one label a class"
+            )
         about = replace(about, labels=list(labels))
+    elif about.labels is None and classes[:1] == [IMAGENET_CLASSES]:
+        about = replace(about, labels=list(imagenet_labels()))
     return replace(about, notes=notes, rule=rule), rule, kinds
 
 
@@ -119,15 +138,10 @@ def _affine(
     return steps.get(node.op_type)
 
 
-def _check_labels(labels: Sequence[Label], proto: onnx.ModelProto, kinds: dict[str, OutputKind]) -> None:
-    classes = [
-        shape[1] for value in proto.graph.output if kinds[value.name] != "features" and len(shape := _shape(value)) == 2
-    ]
-    if len(labels) not in classes:
-        found = " or ".join(map(str, classes)) or "no"
-        raise InputError(
-            f"{len(labels)} labels were given, and the network has {found} classes; give one label a class"
-        )
+def _classes(proto: onnx.ModelProto, kinds: dict[str, OutputKind]) -> list[int | None]:
+    """How many classes each output tells apart, of those that do."""
+    shapes = [_shape(value) for value in proto.graph.output if kinds[value.name] != "features"]
+    return [shape[1] for shape in shapes if len(shape) == 2]
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[int | None]:

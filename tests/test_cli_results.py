@@ -328,6 +328,8 @@ COMMANDS = [
     ["build"],
     ["validate"],
     ["bench"],
+    ["evaluate"],
+    ["predict"],
     ["profile"],
     ["profile", "show"],
     ["list"],

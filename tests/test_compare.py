@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mbexport.compare import centred_log, compare, sqnr_db
+from mbexport.compare import centred_log, compare, is_flat, sqnr_db
 
 
 def test_sqnr_is_signal_energy_over_error_energy() -> None:
@@ -101,3 +101,21 @@ def test_centred_log_does_not_hide_negative_or_missing_probabilities() -> None:
 
 def test_one_class_has_nothing_to_centre() -> None:
     assert centred_log(np.ones((3, 1))).tolist() == [[0.0]] * 3
+
+
+def test_logits_of_a_softmax_that_saturates() -> None:
+    """Engines flush probabilities near 2^-126 to 0 or not; that choice must not show as an error of the logits."""
+    logits = np.linspace(-95.0, 20.0, 500)
+    exact = np.exp(logits - logits.max())
+    exact /= exact.sum()
+    flushed = np.where(exact < 2.4e-38, 0, exact).astype(np.float32)  # as TensorFlow's float32 softmax does
+    assert (flushed == 0).any()
+    assert sqnr_db(centred_log(exact), centred_log(flushed)) > 140
+
+
+def test_probabilities_of_an_untrained_network_are_flat() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4, 50))
+    for scale, flat in ((1.0, False), (1e-3, False), (1e-6, True), (0.0, True)):
+        exponents = np.exp(logits * scale)
+        assert is_flat(exponents / exponents.sum(axis=-1, keepdims=True)) == flat, scale

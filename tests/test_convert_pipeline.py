@@ -197,3 +197,29 @@ def test_nodes_are_named_after_the_layers_inside(flowers: tuple[Any, Path], tmp_
     assert "flower" in layers
     metadata = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     assert metadata["mbexport.spec"] is None
+
+
+def test_another_network_is_allowed_and_said_to_be_outside_the_grid(tmp_path: Path) -> None:
+    import keras
+    from keras import layers
+
+    stack = [
+        keras.Input((32, 32, 3)),
+        layers.Rescaling(1 / 127.5, -1.0),
+        layers.Conv2D(8, 3, strides=2, activation="relu"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(
+            1000, activation="softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=1)
+        ),
+    ]
+    keras.Sequential(stack).save(tmp_path / "own.keras")
+    result = convert(tmp_path / "own.keras", out=tmp_path)
+    assert any("outside the tested grid" in note for note in result.notes)
+    labels = read_labels(result.artifact)
+    assert labels is not None  # 1000 classes are ImageNet's
+    assert (labels[1].id, labels[1].name) == ("n01443537", "goldfish")
+    assert_passes(result.artifact)
+
+
+def test_a_mobilenet_is_inside_the_grid(flowers: tuple[Any, Path], tmp_path: Path) -> None:
+    assert convert(flowers[1], out=tmp_path).notes == ()

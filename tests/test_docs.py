@@ -12,7 +12,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
-    "run", "build", "convert", "validate", "bench", "predict", "evaluate", "profile show", "list", "info", "doctor"
+    "run",
+    "build",
+    "convert",
+    "validate",
+    "bench",
+    "predict",
+    "evaluate",
+    "profile show",
+    "list",
+    "info",
+    "doctor",
 ]
 
 

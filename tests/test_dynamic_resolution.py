@@ -252,6 +252,7 @@ def test_constant_that_depends_on_the_size_fails(
 def test_build_finds_such_a_constant_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnx_ir as ir
 
+    from mbexport import finish
     from mbexport.graph import free_size
 
     honest = free_size.free_size
@@ -262,7 +263,7 @@ def test_build_finds_such_a_constant_itself(tmp_path: Path, monkeypatch: pytest.
         model.graph = ir.from_proto(proto).graph
         honest(model, layout)
 
-    monkeypatch.setattr(free_size, "free_size", wrong)
+    monkeypatch.setattr(finish, "free_size", wrong)
     with pytest.raises(ConversionError, match="does not agree with Keras on predictions at 160x96: SQNR"):
         build(V3, out=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -81,6 +81,21 @@ def test_validating_imports_no_tensorflow(small_artifact: Artifact) -> None:
     assert modules_after(statement) & {"tensorflow", "keras", "tf2onnx", "scipy", "rich", "typer"} == set()
 
 
+def test_evaluating_imports_no_tensorflow(tmp_path: Path) -> None:
+    from tests.colours import colour_artifact, paint
+
+    artifact = colour_artifact(tmp_path)
+    paint(tmp_path / "photos" / "c0" / "a.png", "red")
+    statement = (
+        "from pathlib import Path\n"
+        "from mbexport.artifact import read_artifact\n"
+        "from mbexport.evaluate import evaluate\n"
+        f"artifact, photos = Path({str(artifact.path)!r}), Path({str(tmp_path / 'photos')!r})\n"
+        "assert evaluate(read_artifact(artifact), photos, ['ort:cpu', 'openvino:cpu'], threads=1).images == 1"
+    )
+    assert modules_after(statement) & {"tensorflow", "keras", "tf2onnx", "scipy", "rich", "typer"} == set()
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_library_prints_nothing(path: Path) -> None:
     calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]

@@ -97,8 +97,8 @@ def test_nodes_stay_few_and_are_named_after_layers(constructor: str, alpha: floa
     import keras
 
     from mbexport.convert import onnx_from_keras
-    from mbexport.layer_names import layer_labels
     from mbexport.graph import simplify
+    from mbexport.layer_names import layer_labels
 
     network = getattr(keras.applications, constructor)(input_shape=(96, 96, 3), alpha=alpha, weights=None)
     feeds = {"input": pictures(1, 96, 96, 1).astype(np.float32)}

@@ -58,12 +58,24 @@ def backbone(keras: Any, shape: tuple[int | None, ...] = SHAPE, **options: Any) 
     )
 
 
-def transfer(keras: Any, shape: tuple[int | None, ...] = SHAPE, head_type: str | None = None) -> Any:
+def few_layers(keras: Any, shape: tuple[int | None, ...] = SHAPE) -> Any:
+    """A backbone of each kind of layer once, for what takes long with a whole one."""
+    layers = keras.layers
+    inputs = keras.Input(shape)
+    x = layers.Conv2D(8, 3, strides=2, use_bias=False, name="stem")(layers.Rescaling(1 / 127.5, -1)(inputs))
+    x = layers.ReLU(6.0)(layers.BatchNormalization(name="stem_bn")(x))
+    x = layers.DepthwiseConv2D(3, padding="same", name="depthwise")(x)
+    return keras.Model(inputs, layers.BatchNormalization(name="depthwise_bn")(x) + 0.5, name="backbone")
+
+
+def transfer(
+    keras: Any, shape: tuple[int | None, ...] = SHAPE, head_type: str | None = None, whole: bool = True
+) -> Any:
     """Augmentation, a frozen backbone as one layer, pooling, dropout, softmax."""
     layers = keras.layers
     inputs = keras.Input(shape, name="photo")
     augmented = layers.RandomZoom(0.1)(layers.RandomRotation(0.1)(layers.RandomFlip()(inputs)))
-    base = backbone(keras, shape)
+    base = backbone(keras, shape) if whole else few_layers(keras, shape)
     base.trainable = False
     features = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(base(augmented, training=False)))
     head = layers.Dense(CLASSES, activation="softmax", dtype=head_type, name="kind")
@@ -87,7 +99,9 @@ def sequential(keras: Any) -> Any:
     normalization.adapt(pictures(count=4))
 
     def block(name: str) -> Any:
-        return keras.Sequential([layers.Conv2D(4, 3, name="conv"), layers.BatchNormalization(), layers.ReLU()], name=name)
+        return keras.Sequential(
+            [layers.Conv2D(4, 3, name="conv"), layers.BatchNormalization(), layers.ReLU()], name=name
+        )
 
     head = [layers.Flatten(), layers.Dense(CLASSES)]
     return with_weights(

@@ -1,5 +1,6 @@
 """``mbexport convert``: a user's own network."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,16 +12,13 @@ from mbexport_cli.options import ExportGroup, Json, Strict, VerboseBuild
 EPILOG = "Example: mbexport convert flowers.keras --labels flowers.txt"
 
 
-def main(
-    model: Annotated[
-        Path,
-        typer.Argument(help="A whole model: a .keras or .h5 file, or a SavedModel folder.", metavar="MODEL"),
-    ],
-    form: ExportGroup,
-    *,
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How the file is read. None means not given."""
+
     name: Annotated[
         str | None, typer.Option(help="Of the artifact. (default: the file's)", metavar="NAME", rich_help_panel="Model")
-    ] = None,
+    ] = None
     resolution: Annotated[
         str | None,
         typer.Option(
@@ -28,7 +26,7 @@ def main(
             metavar="HxW",
             rich_help_panel="Model",
         ),
-    ] = None,
+    ] = None
     input_range: Annotated[
         str | None,
         typer.Option(
@@ -36,7 +34,7 @@ def main(
             metavar="LOW,HIGH",
             rich_help_panel="Model",
         ),
-    ] = None,
+    ] = None
     allow_unsafe: Annotated[
         bool,
         typer.Option(
@@ -44,7 +42,17 @@ def main(
             help="Run the Python code of Lambda layers; for files from a source that you trust.",
             rich_help_panel="Model",
         ),
-    ] = False,
+    ] = False
+
+
+def main(
+    model: Annotated[
+        Path,
+        typer.Argument(help="A whole model: a .keras or .h5 file, or a SavedModel folder.", metavar="MODEL"),
+    ],
+    reading: ReadingOptions,
+    form: ExportGroup,
+    *,
     strict: Strict = False,
     json: Json = False,
     verbose: VerboseBuild = False,
@@ -54,7 +62,7 @@ def main(
     A MobileNet with any usual head, frozen or not; each graph pass is checked against the step before it, and the whole
     against the framework in float64. Other image networks may convert too, outside the tested grid.
     """
-    export, size, bounds = form.options(), _size(resolution), _bounds(input_range)
+    export, size, bounds = form.options(), _size(reading.resolution), _bounds(reading.input_range)
     from mbexport_cli import documents, render
     from mbexport_cli.screen import screen
 
@@ -64,10 +72,10 @@ def main(
         with own.progress() as progress:
             result = pipeline.convert(
                 model,
-                name=name,
+                name=reading.name,
                 size=size,
                 input_range=bounds,
-                allow_unsafe=allow_unsafe,
+                allow_unsafe=reading.allow_unsafe,
                 export=export,
                 out=form.out,
                 strict=strict,

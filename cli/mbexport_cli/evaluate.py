@@ -7,7 +7,7 @@ import typer
 
 from mbexport_cli.options import Artifact, Json, RuntimeOptions, Verbose
 
-EPILOG = "Example: mbexport evaluate artifacts/mobilenet_v3_small_1.0_224 --images imagenet/val --limit 5000"
+EPILOG = "Example: mbexport evaluate artifacts/mobilenet_v3_small_1.0_224 --images val"
 
 
 def main(

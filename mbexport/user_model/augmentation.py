@@ -35,16 +35,22 @@ def cut(nodes: Nodes, tensors: Mapping[str, tf.Tensor], picture: str, outputs: l
     Raises:
         ConversionError: random numbers are used in another way.
     """
-    found = []
-    while random := [name for name in nodes if name in needed(nodes, outputs) and _RANDOM.search(nodes[name].op)]:
-        found.append(_cut_round(random[0], nodes, tensors, picture, outputs))
-    return found
+    found: list[str] = []
+    while True:
+        live = needed(nodes, outputs)
+        random = next((name for name in nodes if name in live and _RANDOM.search(nodes[name].op)), None)
+        if random is None:
+            return found
+        found.append(_cut_round(random, nodes, live, following(nodes, picture) & live, tensors, outputs))
 
 
-def _cut_round(random: str, nodes: Nodes, tensors: Mapping[str, tf.Tensor], picture: str, outputs: list[str]) -> str:
-    """Take out the innermost scope round ``random`` that turns one picture into another of its shape."""
-    live = needed(nodes, outputs)
-    moving = following(nodes, picture) & live
+def _cut_round(
+    random: str, nodes: Nodes, live: set[str], moving: set[str], tensors: Mapping[str, tf.Tensor], outputs: list[str]
+) -> str:
+    """Take out the innermost scope round ``random`` that turns one picture into another of its shape.
+
+    ``live`` are the nodes that count, ``moving`` those of them that follow from the picture.
+    """
     parts = random.split("/")
     for depth in range(len(parts) - 1, 0, -1):
         scope = "/".join(parts[:depth])

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbexport.build import import_keras
-from mbexport.convert import first_line
 from mbexport.errors import InputError, MissingPackageError
 from mbexport.user_model.adapt import adapted, write
 from mbexport.user_model.functions import network_of
-from mbexport.user_model.stored import StoredModel, lambda_notes, unknown_objects
+from mbexport.user_model.stored import StoredModel, innermost_reason, lambda_notes, unknown_objects
 from mbexport.user_model.suitable import TensorSpec, picture_shape
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def _load(stored: StoredModel, tf_keras: Any, *, allow_unsafe: bool) -> Any:
         except Exception as error:  # layers raise what they please
             raise unknown_objects(stored, lambda described: _is_known(described, tf_keras)) or InputError(
                 f"{stored.path}, saved by Keras {stored.keras_version}, cannot be loaded by tf-keras "
-                f"{tf_keras.__version__}: {first_line(error)}"
+                f"{tf_keras.__version__}: {innermost_reason(error)}"
             ) from error
 
 

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbexport.build import import_keras
-from mbexport.convert import first_line
 from mbexport.errors import InputError
 from mbexport.layer_calls import every_layer
 from mbexport.network import KerasNetwork
 from mbexport.user_model.adapt import adapted, write
-from mbexport.user_model.stored import H5_SUFFIXES, StoredModel, lambda_notes, objects, unknown_objects
+from mbexport.user_model.stored import (
+    H5_SUFFIXES,
+    StoredModel,
+    innermost_reason,
+    lambda_notes,
+    objects,
+    unknown_objects,
+)
 from mbexport.user_model.suitable import TensorSpec, check_outputs, picture_shape
 
 if TYPE_CHECKING:
@@ -66,7 +72,7 @@ def _load_error(stored: StoredModel, error: Exception) -> InputError:
 
     return unknown_objects(stored, _is_known) or InputError(
         f"{stored.path}, saved by Keras {stored.keras_version}, cannot be loaded by Keras {keras.__version__}: "
-        f"{first_line(error)}"
+        f"{innermost_reason(error)}"
     )
 
 

@@ -118,10 +118,16 @@ def lambda_notes(stored: StoredModel, *, allow_unsafe: bool) -> list[str]:
     return [f"Python code of the file was run, as it is: layer {names}"]
 
 
+def innermost_reason(error: Exception) -> str:
+    """Keras wraps what went wrong in one paragraph for each object round it, the cause last."""
+    cause = str(error).rpartition("Exception encountered: ")[2]
+    return cause.strip().partition("\n")[0] or type(error).__name__
+
+
 def unknown_objects(stored: StoredModel, is_known: Callable[[dict[str, Any]], bool]) -> InputError | None:
     """The error that names, as ``Class (layer)``, what the file needs and does not hold; None where all is known."""
     found = [
-        f"{described['class_name']} (layer {layer})"
+        f"{described['config'] if described['class_name'] == 'function' else described['class_name']} (layer {layer})"
         for layer, described in objects(stored.config)
         if not is_known(described)
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mbexport.errors import SpecError
+
 if TYPE_CHECKING:
     import keras
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from mbexport.spec import ModelSpec
 
 PREFIXES = ("timm", "slim")
+PRETRAINED_ACTIVATIONS = ("softmax", "none", "linear")
+"""Keras's rule for its own weights, which are the same ones; a user's own file may have been trained with any."""
 
 
 def check(weights: str, spec: ModelSpec) -> None:
@@ -23,6 +27,10 @@ def check(weights: str, spec: ModelSpec) -> None:
         WeightsError: a file that is missing or cannot be what it is said to be.
     """
     kind, path = split(weights)
+    if kind in PREFIXES and spec.include_top and spec.classifier_activation not in PRETRAINED_ACTIVATIONS:
+        raise SpecError(
+            f"a pretrained top goes with --classifier-activation softmax or none, not {spec.classifier_activation}"
+        )
     if kind == "imagenet":
         from mbexport.weights import imagenet
 

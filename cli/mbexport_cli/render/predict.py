@@ -19,7 +19,8 @@ def predicted(artifact: "Artifact", report: "PredictionReport") -> Iterator[Rend
     yield from heading(artifact)
     yield from which_output(report.output, report.other_outputs)
     for picture in report.pictures:
-        table = new_table(picture.path, "%", "class", "id", "label", right=("%", "class"))
+        yield Text(picture.path, style="cyan")
+        table = new_table("runtime", "%", "class", "id", "label", right=("%", "class"))
         for row in picture.rows:
             for place, guess in enumerate(row.top):
                 name = "" if place else row.runtime
