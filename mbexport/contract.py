@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from mbexport.convert import INPUT
+from mbexport.images import CROP_SHARE
 from mbexport.manifest import InputContract, OutputContract
 from mbexport.spec import SIDE_MULTIPLE_PX, size_text
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from mbexport.manifest import OutputKind
     from mbexport.reference import Reference
     from mbexport.spec import ExportOptions
-
-CROP_SHARE = 0.875
-"""How much of the resized picture's shorter side the crop keeps: ImageNet's usual 224 of 256."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +64,18 @@ def input_contract(
         mean=outside.mean,
         scale=outside.scale,
         colour_order="RGB" if channels == 3 else "grey",
-        resize="to any size, bilinear" if dynamic else f"shorter side to {resize_px}, bilinear",
+        resize="to any size, bilinear" if dynamic else _resize(size, resize_px),
         resize_px=None if dynamic else resize_px,
         crop=f"centre, each side to a multiple of {SIDE_MULTIPLE_PX}" if dynamic else f"centre {size_text(size)}",
         multiple_of=SIDE_MULTIPLE_PX if dynamic else msgspec.UNSET,
     )
+
+
+def _resize(size: tuple[int, int], resize_px: int) -> str:
+    if size[0] == size[1]:
+        return f"shorter side to {resize_px}, bilinear"
+    covered = (round(side * resize_px / min(size)) for side in size)
+    return f"to cover {size_text((next(covered), next(covered)))} (height x width), bilinear"
 
 
 def output_contracts(

@@ -33,7 +33,7 @@ FORMATS = {
 SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 
 CROP_SHARE = 0.875
-"""How much of the resized picture's shorter side the crop keeps, where the artifact names no number: 224 of 256."""
+"""How much of the resized picture's shorter side the crop keeps: ImageNet's usual 224 of 256."""
 _MODES = {1: "L", 3: "RGB"}
 
 

@@ -31,7 +31,8 @@ class InputContract(msgspec.Struct, frozen=True, kw_only=True):
     resize: str
     """Rule and filter, for instance "shorter side to 256, bilinear"."""
     resize_px: int | None = None
-    """The same for machines: pixels of the shorter side; None where any size goes."""
+    """The same for machines: the picture is made to cover a rectangle of the crop's proportions whose shorter side has
+    so many pixels; None where any size goes."""
     crop: str
     multiple_of: int | msgspec.UnsetType = msgspec.UNSET
     """Height and width must be multiples of this, in pixels: at others the graph runs and is not Keras's network.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ def with_weights(model: Any) -> Any:
     for variable in model.weights:
         name = getattr(variable, "path", variable.name)
         drawn = rng.normal(size=tuple(variable.shape))
-        if "normalization/" in name:
+        if re.search(r"(^|/)normalization(_\d+)?/", name):
             continue
         if "variance" in name:
             variable.assign(np.abs(drawn) + 0.5)
