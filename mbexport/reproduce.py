@@ -49,6 +49,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     export: ExportOptions
     weights: str
     seed: int
+    labels: str | None
     out: str
 
 
@@ -59,12 +60,13 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     sha256: str
 
 
-def rebuild(artifact: Artifact, weights: str = "random") -> Reproduction:
+def rebuild(artifact: Artifact, weights: str = "random", labels: Path | None = None) -> Reproduction:
     """Build ``artifact`` again in a fresh process, into a temporary folder, and compare its model files.
 
     Args:
         artifact: as just built.
         weights: what it was built with, as for ``build``.
+        labels: likewise; the model's metadata hold them.
 
     Raises:
         MbexportError: the second build failed.
@@ -78,6 +80,7 @@ def rebuild(artifact: Artifact, weights: str = "random") -> Reproduction:
             export=manifest.export,
             weights=absolute(weights),
             seed=manifest.weights.seed or 0,
+            labels=None if labels is None else str(labels.absolute()),
             out=folder,
         )
         again = child.ask(
@@ -162,7 +165,12 @@ def _build(order: Order) -> Delivery:
     from mbexport.pipeline import build
 
     artifact = build(
-        order.spec, export=order.export, weights=order.weights, seed=order.seed, out=Path(order.out)
+        order.spec,
+        export=order.export,
+        weights=order.weights,
+        seed=order.seed,
+        labels=None if order.labels is None else Path(order.labels),
+        out=Path(order.out),
     ).artifact
     return Delivery(path=str(artifact.path), sha256=artifact.sha256)
 

@@ -17,10 +17,10 @@ from mbexport import build as keras_side
 from mbexport import child, graph, pipeline, reproduce
 from mbexport.artifact import read_artifact
 from mbexport.errors import ConversionError
+from mbexport.export import BuildResult
 from mbexport.graph import PassStep
 from mbexport.graph.opset import newest_opset
 from mbexport.manifest import PassReport
-from mbexport.pipeline import BuildResult
 from mbexport.reproduce import Reproduction
 from mbexport.spec import ModelSpec
 from mbexport.validate import validate
@@ -250,7 +250,7 @@ ARGUMENTS_AGAIN = ["build", "--variant", "small", "--verify-reproducible"]
 
 def test_other_bytes_exit_1_and_both_digests_are_named(built: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Reproduction(sha256=OTHER, passed=False, difference="first difference: node Conv")
-    monkeypatch.setattr(reproduce, "rebuild", lambda _artifact, _weights: found)
+    monkeypatch.setattr(reproduce, "rebuild", lambda *_: found)
     done = invoke(*ARGUMENTS_AGAIN, "--json")
     assert (done.exit_code, done.stderr) == (1, "")
     document = json.loads(done.stdout)
@@ -269,7 +269,7 @@ def test_other_bytes_exit_1_and_both_digests_are_named(built: Artifact, monkeypa
 def test_same_bytes_are_said(built: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    def rebuild(artifact: Artifact, weights: str) -> Reproduction:
+    def rebuild(artifact: Artifact, weights: str, labels: Path | None) -> Reproduction:
         seen.append((artifact, weights))
         return Reproduction(sha256=artifact.sha256, passed=True)
 

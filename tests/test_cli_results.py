@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from mbexport import hardware, pipeline, validate
 from mbexport.bench import rows_of, run
 from mbexport.errors import EngineError
-from mbexport.pipeline import BuildResult
+from mbexport.export import BuildResult
 from mbexport.profile import ThreadPlan
 from mbexport.profiles import profile_path, write_profile
 from mbexport_cli.app import app

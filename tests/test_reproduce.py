@@ -20,7 +20,10 @@ import pytest
 
 from mbexport import child, reproduce
 from mbexport.errors import ProcessError, WeightsError
+from mbexport.pipeline import build
 from mbexport.reproduce import first_difference, other_circumstances, rebuild
+from mbexport.spec import ExportOptions
+from tests.conftest import SMALL
 from tests.tiny import TinyNetwork, tiny_artifact
 
 if TYPE_CHECKING:
@@ -38,6 +41,14 @@ def test_same_bytes_under_other_circumstances(small_artifact: Artifact, monkeypa
 
 
 @pytest.mark.slow
+def test_labels_and_the_input_type_are_built_again(tmp_path: Path) -> None:
+    """The model's metadata hold the labels, so a second build without them would have other bytes."""
+    (tmp_path / "names.txt").write_text("\n".join(f"kind {number}" for number in range(SMALL.classes)))
+    export = ExportOptions(input_type="uint8")
+    artifact = build(SMALL, export=export, labels=tmp_path / "names.txt", out=tmp_path / "out").artifact
+    assert rebuild(artifact, labels=tmp_path / "names.txt").passed
+
+
 def test_twenty_builds_give_one_digest(tmp_path: Path) -> None:
     digests = set()
     for number, (seed, threads, onednn) in enumerate(itertools.product(("0", "1", "4242", "random", "7"), "12", "01")):

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from mbexport_cli.options import ExportGroup, Json, SpecOptions, Strict, VerboseBuild, WeightsOptions
+from mbexport_cli.network_options import SpecOptions, WeightsOptions
+from mbexport_cli.options import ExportGroup, Json, Strict, VerboseBuild
 
 EPILOG = "Example: mbexport build --variant small --out artifacts"
 
@@ -54,7 +55,7 @@ def main(
             again = None
             if verify_reproducible:
                 progress("build again in a fresh process")
-                again = reproduce.rebuild(result.artifact, origin.weights)
+                again = reproduce.rebuild(result.artifact, origin.weights, form.labels)
         own.result(documents.build(result, again), render.build(result, again), json=json)
     if again is not None and not again.passed:
         raise typer.Exit(1)

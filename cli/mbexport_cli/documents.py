@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from mbexport.bench import BenchReport
     from mbexport.catalog import Info
-    from mbexport.pipeline import BuildResult
+    from mbexport.export import BuildResult
     from mbexport.profile import LatencyProfile, PublishedProfile
     from mbexport.reproduce import Reproduction
     from mbexport.spec import ModelSpec

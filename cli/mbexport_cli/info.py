@@ -1,6 +1,7 @@
 """``mbexport info``."""
 
-from mbexport_cli.options import Json, SpecOptions, Verbose
+from mbexport_cli.network_options import SpecOptions
+from mbexport_cli.options import Json, Verbose
 
 EPILOG = "Example: mbexport info --variant small --alpha 0.75"
 

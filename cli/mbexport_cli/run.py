@@ -4,16 +4,8 @@ from pathlib import Path
 
 import typer
 
-from mbexport_cli.options import (
-    ExportGroup,
-    Json,
-    Profiles,
-    RuntimeOptions,
-    SpecOptions,
-    Strict,
-    VerboseBuild,
-    WeightsOptions,
-)
+from mbexport_cli.network_options import SpecOptions, WeightsOptions
+from mbexport_cli.options import ExportGroup, Json, Profiles, RuntimeOptions, Strict, VerboseBuild
 
 EPILOG = "Example: mbexport run --variant large --alpha 0.75"
 

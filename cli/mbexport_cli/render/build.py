@@ -11,9 +11,9 @@ from rich.text import Text
 from mbexport_cli.render.parts import decibels, heading, new_table, note
 
 if TYPE_CHECKING:
+    from mbexport.export import BuildResult
     from mbexport.graph import PassStep
     from mbexport.manifest import GraphReport, PassReport
-    from mbexport.pipeline import BuildResult
     from mbexport.reproduce import Reproduction
 
 _COLUMNS = 80

@@ -15,7 +15,7 @@ from mbexport_cli.render.parts import decibels, heading, milliseconds, new_table
 if TYPE_CHECKING:
     from mbexport.artifact import Artifact
     from mbexport.bench import BenchReport, BenchRow
-    from mbexport.pipeline import BuildResult
+    from mbexport.export import BuildResult
     from mbexport.profile import LatencyProfile, PublishedProfile
     from mbexport.validate import ValidationReport
 
