@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mbexport.contract import AS_IT_IS, SYMMETRIC, InputRule
 from mbexport.convert import onnx_from_keras
-from mbexport.errors import MissingPackageError
+from mbexport.errors import MissingPackageError, SpecError
 from mbexport.manifest import RANDOM_NOTE, WeightsOrigin
 from mbexport.network import KerasNetwork
 from mbexport.pictures import calibration_count, pictures
@@ -87,6 +87,10 @@ def build_model(
     import tensorflow as tf
 
     from mbexport.weights import random
+
+    if input_tensor is not None and (spec.is_dynamic or tuple(input_tensor.shape[1:3]) != spec.size):
+        found = "x".join(map(str, input_tensor.shape[1:3]))
+        raise SpecError(f"the input tensor is {found} pixels (height x width), the spec says {spec.resolution}")
 
     with tf.device("CPU:0"):
         model = _construct(spec, input_tensor)

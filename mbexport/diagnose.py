@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from mbexport.errors import EngineError
+from mbexport.errors import ArtifactError, EngineError
 from mbexport.images import network_input
 from mbexport.pictures import REFERENCE_PICTURES, REFERENCE_SEED, pictures
 
@@ -34,11 +34,22 @@ def contract_fault(contract: InputContract, reference: Reference) -> str | None:
     """
     stored = next(iter(reference.inputs.values()))
     if _is_made_by(contract, stored):
-        return None
+        return _range_fault(contract)
     for wrong, other in _other_contracts(contract):
         if _is_made_by(other, stored):
             return f"the input contract is wrong: {wrong}"
-    return None  # other pictures, of which nothing can be said
+    return _range_fault(contract)  # other pictures, of which nothing can be said
+
+
+def refuse_wrong_contract(artifact: Artifact) -> None:
+    """For who feeds pictures by the contract.
+
+    Raises:
+        ArtifactError: it is not the one that the model was made for.
+    """
+    fault = metadata_fault(artifact) or _range_fault(artifact.manifest.input)
+    if fault is not None:
+        raise ArtifactError(f"{artifact.path}: {fault}; build the artifact again")
 
 
 def explain(run: Callable[[NDArray[Any]], Comparison], inputs: NDArray[Any], contract: InputContract) -> str | None:
@@ -57,6 +68,14 @@ def explain(run: Callable[[NDArray[Any]], Comparison], inputs: NDArray[Any], con
         if found.passed or (found.sqnr_db is not None and found.sqnr_db > _FOUND_DB):
             return cause
     return None
+
+
+def _range_fault(contract: InputContract) -> str | None:
+    made = tuple((end - contract.mean) / contract.scale for end in (0, 255))
+    if np.allclose(made, contract.range, rtol=1e-4, atol=1e-4):
+        return None
+    low, high = contract.range
+    return f"the input contract is wrong: it says range {low:g}..{high:g}, its mean and scale make {_range(contract)}"
 
 
 def _is_made_by(contract: InputContract, stored: NDArray[Any]) -> bool:
@@ -128,17 +147,25 @@ def _changed_inputs(inputs: NDArray[Any], contract: InputContract) -> Iterator[t
 
 
 def metadata_fault(artifact: Artifact) -> str | None:
-    """Where a model's own metadata describe another contract than the manifest, the first field that differs."""
+    """Where a model's own metadata describe another contract than the manifest, the first field that differs.
+
+    Raises:
+        ArtifactError: a model file that is no ONNX.
+    """
     import onnx
+    from google.protobuf.message import DecodeError
 
     contract = msgspec.json.decode(msgspec.json.encode(artifact.manifest.input))
     for name in sorted(set(artifact.manifest.models.values())):
-        metadata = {entry.key: entry.value for entry in onnx.load(artifact.path / name).metadata_props}
-        stated = msgspec.json.decode(metadata.get("mbexport.input", "{}"))
+        try:
+            metadata = {entry.key: entry.value for entry in onnx.load(artifact.path / name).metadata_props}
+            stated = msgspec.json.decode(metadata.get("mbexport.input", "{}"), type=dict[str, Any])
+        except (DecodeError, msgspec.DecodeError) as error:
+            raise ArtifactError(f"{artifact.path / name} cannot be read ({error}); build the artifact again") from error
         for field in contract:
             if field in stated and stated[field] != contract[field]:
                 return (
                     f"the input contract is wrong: manifest.json says {field} {contract[field]}, "
-                    f"{name} was built for {stated[field]}"
+                    f"{name} was built for {stated[field]}{_effect(artifact.manifest.input, stated['scale'])}"
                 )
     return None

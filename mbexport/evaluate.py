@@ -12,6 +12,7 @@ import numpy as np
 from mbexport.catalog import find
 from mbexport.classifier import ClassName, ClassNames, classifier_outputs
 from mbexport.classify import classify
+from mbexport.diagnose import refuse_wrong_contract
 from mbexport.errors import InputError
 from mbexport.folders import labelled_set, take_evenly
 from mbexport.predict import FailedPicture, none_readable
@@ -101,6 +102,7 @@ def evaluate(
         EngineError: a runtime cannot run the network.
         MissingError: an engine or device is not here.
     """
+    refuse_wrong_contract(artifact)
     output, *others = classifier_outputs(artifact)
     names = ClassNames(artifact, output)
     if names.count < 2:

@@ -50,11 +50,8 @@ def golden_of(paths: Sequence[Path], network: Network, contract: InputContract, 
     for path in paths:
         shown = picture(path, contract)
         inputs = rule.apply(shown[np.newaxis])
-        single, double = (
-            _first_maps(dict(zip(network.output_names, outputs, strict=True)), contract)
-            for outputs in (network.float32(inputs), network.float64(inputs))
-        )
-        kept.append(Golden(shown, single, double))
+        answers = dict(zip(network.output_names, network.float64(inputs), strict=True))
+        kept.append(Golden(shown, _first_maps(answers, contract)))
     return tuple(kept)
 
 

@@ -51,10 +51,11 @@ def picture_size(contract: InputContract) -> tuple[int, int]:
 def picture(path: Path, contract: InputContract) -> NDArray[np.uint8]:
     """Decode one picture and bring it to the network's size.
 
-    It is turned upright by its EXIF orientation; transparency is dropped, and of 16 bits the upper 8 are kept. Then it
-    is resized with Pillow's bilinear filter, up or down, until its shorter side has ``contract.resize_px`` pixels, and
-    the centre is cut out. Where height and width of the network differ, the picture is made to cover the rectangle of
-    the same proportions whose shorter side has that many pixels.
+    It is turned upright by its EXIF orientation; transparency is dropped, and of 16 bits the upper 8 are kept. A TIFF's
+    32 bits are taken for 16, or for 8 where no number is above 255. Then it is resized with Pillow's bilinear filter,
+    up or down, until its shorter side has ``contract.resize_px`` pixels, and the centre is cut out. Where height and
+    width of the network differ, the picture is made to cover the rectangle of the same proportions whose shorter side
+    has that many pixels.
 
     Returns:
         (height, width, channels), 0..255, red first; one channel where the network takes grey pictures.
@@ -150,7 +151,10 @@ def _with_mode(opened: Image.Image, mode: str) -> Image.Image:
     if opened.mode == "F":
         raise ValueError("it holds floating-point numbers of unknown range; save it with 8 or 16 bits")
     if opened.mode.startswith("I"):
-        opened = Image.fromarray((np.asarray(opened).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
+        values = np.asarray(opened).clip(0, 2**16 - 1)
+        # In mode I Pillow gives 16-bit PNG and PGM too: TIFF alone stores 32 bits, of whatever range.
+        is_8_bit = opened.format == "TIFF" and opened.mode == "I" and values.max() <= 255
+        opened = Image.fromarray((values if is_8_bit else values >> 8).astype(np.uint8))
     elif opened.mode in {"P", "PA"}:
         opened = opened.convert("RGBA")
     return opened if opened.mode == mode else opened.convert(mode)

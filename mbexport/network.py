@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from mbexport.convert import onnx_from_keras
+from mbexport.errors import ConversionError
 from mbexport.float64 import computing_in_float64
-from mbexport.layer_calls import called_on
+from mbexport.layer_calls import called_on, every_layer
 from mbexport.layer_names import output_names
 
 if TYPE_CHECKING:
@@ -69,10 +70,24 @@ class KerasNetwork:
             return _arrays(called_on(self.model, pictures))
 
     def float64(self, pictures: NDArray[np.float32]) -> list[NDArray[np.float64]]:
+        """See ``Network.float64``.
+
+        Raises:
+            ConversionError: a layer with code of its own computes in float32 only.
+        """
         import tensorflow as tf
 
-        with tf.device("CPU:0"), computing_in_float64(self.model):
-            return _arrays(called_on(self.model, pictures))
+        try:
+            with tf.device("CPU:0"), computing_in_float64(self.model):
+                return _arrays(called_on(self.model, pictures))
+        except (tf.errors.InvalidArgumentError, TypeError, ValueError) as error:
+            names = [layer.name for layer, _ in every_layer(self.model) if type(layer).__name__ == "Lambda"]
+            if not names:
+                raise
+            raise ConversionError(
+                f"layer {', '.join(names)} (a Lambda) computes in float32 only, so there is no float64 truth to check "
+                "against; let it take its constants' type from its input, or replace the layer"
+            ) from error
 
     def to_onnx(self, opset: int) -> onnx.ModelProto:
         return onnx_from_keras(self.model, opset=opset)

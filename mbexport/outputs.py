@@ -10,13 +10,13 @@ from mbexport import thresholds
 from mbexport.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
     from mbexport.compare import Comparison
     from mbexport.manifest import OutputContract
-    from mbexport.reference import Golden, Reference
+    from mbexport.reference import Reference
 
     Arrays = Mapping[str, NDArray[Any]]
 
@@ -74,8 +74,8 @@ def _comparable(output: OutputContract, truth: NDArray[Any], answer: NDArray[Any
     return truth - offset, answer - offset
 
 
-def threshold_db(output: OutputContract, reference: Reference | Golden) -> float:
-    """The least SQNR at which a float32 runtime passes on this output.
+def threshold_db(output: OutputContract, reference: Reference, ops: Collection[str] = ()) -> float:
+    """The least SQNR at which a float32 runtime passes on this output; ``ops`` are the graph's operators.
 
     Raises:
         ArtifactError: the reference is too noisy to prove anything.
@@ -89,4 +89,5 @@ def threshold_db(output: OutputContract, reference: Reference | Golden) -> float
             f"the stored reference of output {output.name} proves nothing: Keras float32 stands {floor_db:.1f} dB from "
             f"float64, at least {thresholds.F32_LEAST_FLOOR_DB:.0f} dB are needed; check the weights and build again"
         )
-    return min(floor_db, thresholds.F32_ROUNDING_DB) - thresholds.F32_MARGIN_DB
+    margin_db = thresholds.F32_RESIZE_MARGIN_DB if "Resize" in ops else thresholds.F32_MARGIN_DB
+    return min(floor_db, thresholds.F32_ROUNDING_DB) - margin_db

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mbexport.classifier import ClassName, ClassNames, best, classifier_outputs, open_classifier
+from mbexport.diagnose import refuse_wrong_contract
 from mbexport.errors import InputError, PictureError
 from mbexport.images import picture
 
@@ -85,6 +86,7 @@ def predict(
     """
     if top < 1:
         raise InputError(f"top must be at least 1, not {top}")
+    refuse_wrong_contract(artifact)
     output, *others = classifier_outputs(artifact)
     names = ClassNames(artifact, output)
     predictions, failed = [], []

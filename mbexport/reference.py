@@ -32,7 +32,6 @@ class Golden:
     """
 
     picture: NDArray[np.uint8]
-    keras_float32: Mapping[str, NDArray[np.float32]]
     keras_float64: Mapping[str, NDArray[np.float64]]
 
 
@@ -70,15 +69,15 @@ def read_npz(path: Path, manifest: Manifest) -> Reference:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); build the artifact again") from error
     outputs = {output.name for output in manifest.outputs}
-    for groups in parts.values():
-        is_whole = set(groups["float32"]) == set(groups["float64"]) == outputs
-        if not is_whole or not (groups["input"] or groups["picture"]):
+    for part, groups in parts.items():
+        given, answers = ("picture", ("float64",)) if part.startswith(_GOLDEN) else ("input", ("float32", "float64"))
+        if not groups[given] or any(set(groups[answer]) != outputs for answer in answers):
             raise ArtifactError(f"{path} does not hold the outputs that the manifest names")
     golden = [parts.pop(part) for part in sorted(parts) if part.startswith(_GOLDEN)]
     if manifest.input.is_dynamic and len(parts) == 1:
         raise ArtifactError(f"{path} holds one size of a network of dynamic size; build the artifact again")
     first, *others = (Reference(groups["input"], groups["float32"], groups["float64"]) for groups in parts.values())
-    kept = (Golden(groups["picture"][_PICTURE], groups["float32"], groups["float64"]) for groups in golden)
+    kept = (Golden(groups["picture"][_PICTURE], groups["float64"]) for groups in golden)
     return replace(first, others=tuple(others), golden=tuple(kept))
 
 
@@ -89,21 +88,24 @@ def npz_bytes(reference: Reference, contract: InputContract) -> bytes:
     """
     import numpy as np
 
-    arrays = _arrays("", {"input": reference.inputs}, reference)
+    arrays = _arrays("", reference)
     for other in reference.others:
         size = contract.size_of(next(iter(other.inputs.values())))
-        arrays |= _arrays(f"{size_text(size)}/", {"input": other.inputs}, other)
+        arrays |= _arrays(f"{size_text(size)}/", other)
     for index, kept in enumerate(reference.golden):
-        arrays |= _arrays(f"{_GOLDEN}{index}/", {"picture": {_PICTURE: kept.picture}}, kept)
+        arrays[f"{_GOLDEN}{index}/picture/{_PICTURE}"] = kept.picture
+        arrays |= {f"{_GOLDEN}{index}/float64/{name}": array for name, array in kept.keras_float64.items()}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
-def _arrays(
-    prefix: str, given: Mapping[str, Mapping[str, NDArray[Any]]], answers: Reference | Golden
-) -> dict[str, NDArray[Any]]:
-    groups = {**given, "float32": answers.keras_float32, "float64": answers.keras_float64}
+def _arrays(prefix: str, reference: Reference) -> dict[str, NDArray[Any]]:
+    groups: dict[str, Mapping[str, NDArray[Any]]] = {
+        "input": reference.inputs,
+        "float32": reference.keras_float32,
+        "float64": reference.keras_float64,
+    }
     return {f"{prefix}{group}/{name}": array for group, values in groups.items() for name, array in values.items()}
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mbexport import child
+from mbexport.artifact import LABELS
 from mbexport.spec import ExportOptions, ModelSpec
 from mbexport.weights import absolute
 
@@ -60,13 +61,12 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     sha256: str
 
 
-def rebuild(artifact: Artifact, weights: str = "random", labels: Path | None = None) -> Reproduction:
+def rebuild(artifact: Artifact, weights: str = "random") -> Reproduction:
     """Build ``artifact`` again in a fresh process, into a temporary folder, and compare its model files.
 
     Args:
         artifact: as just built.
         weights: what it was built with, as for ``build``.
-        labels: likewise; the model's metadata hold them.
 
     Raises:
         MbexportError: the second build failed.
@@ -80,7 +80,7 @@ def rebuild(artifact: Artifact, weights: str = "random", labels: Path | None = N
             export=manifest.export,
             weights=absolute(weights),
             seed=manifest.weights.seed or 0,
-            labels=None if labels is None else str(labels.absolute()),
+            labels=str((artifact.path / LABELS).absolute()) if LABELS in manifest.files else None,
             out=folder,
         )
         again = child.ask(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -47,9 +48,8 @@ def rule_of_range(input_range: tuple[float, float]) -> InputRule:
         InputError: its second number is not above its first.
     """
     low, high = input_range
-    if not low < high:
-        raise InputError(f"--input-range must rise, as -1,1 does, not {low:g},{high:g}")
-    scale = 255 / (high - low)
+    if not (low < high and math.isfinite(scale := 255 / (high - low)) and scale > 0):
+        raise InputError(f"--input-range must be two finite numbers that rise, as -1,1 do, not {low:g},{high:g}")
     return InputRule(-low * scale, scale)
 
 

@@ -128,16 +128,14 @@ def _probes(artifact: Artifact, stored: Reference) -> Iterator[Probe]:
     """Each size, then each golden picture, made an input by the contract as a user's program would."""
     from mbexport.images import network_input
 
-    contract, outputs = artifact.manifest.input, artifact.manifest.outputs
+    contract, outputs, ops = artifact.manifest.input, artifact.manifest.outputs, artifact.manifest.graph.ops
     for reference in stored.each:
-        limits_db = {output.name: threshold_db(output, reference) for output in outputs}
+        limits_db = {output.name: threshold_db(output, reference, ops) for output in outputs}
         yield Probe(reference, limits_db, size_label(contract, reference))
     for number, kept in enumerate(stored.golden, start=1):
         inputs = {contract.name: network_input(kept.picture[None], contract)}
         limits_db = {output.name: thresholds.GOLDEN_LEAST_DB for output in outputs}
-        yield Probe(
-            Reference(inputs, kept.keras_float32, kept.keras_float64), limits_db, f" on golden picture {number}"
-        )
+        yield Probe(Reference(inputs, {}, kept.keras_float64), limits_db, f" on golden picture {number}")
 
 
 def size_label(contract: InputContract, reference: Reference) -> str:

@@ -269,7 +269,7 @@ def test_other_bytes_exit_1_and_both_digests_are_named(built: Artifact, monkeypa
 def test_same_bytes_are_said(built: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    def rebuild(artifact: Artifact, weights: str, labels: Path | None) -> Reproduction:
+    def rebuild(artifact: Artifact, weights: str) -> Reproduction:
         seen.append((artifact, weights))
         return Reproduction(sha256=artifact.sha256, passed=True)
 

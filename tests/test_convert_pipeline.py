@@ -163,7 +163,7 @@ def test_labels_that_do_not_fit(flowers: tuple[Any, Path], labels: str, tmp_path
 
 
 def test_refusals_before_anything_is_loaded(flowers: tuple[Any, Path], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="must rise"):
+    with pytest.raises(InputError, match="that rise"):
         convert(flowers[1], input_range=(1.0, -1.0), out=tmp_path)
     with pytest.raises(InputError, match="--name"):
         convert(flowers[1], name="../elsewhere", out=tmp_path)
@@ -223,3 +223,82 @@ def test_another_network_is_allowed_and_said_to_be_outside_the_grid(tmp_path: Pa
 
 def test_a_mobilenet_is_inside_the_grid(flowers: tuple[Any, Path], tmp_path: Path) -> None:
     assert convert(flowers[1], out=tmp_path).notes == ()
+
+
+def in_front(*stack: Any, inner: Any = None, shape: tuple[int, ...] = (SIDE_PX, SIDE_PX, 3)) -> Any:
+    """Layers, or functions of a tensor, in front of a backbone; then pooling and a softmax."""
+    import keras
+    from keras import layers
+
+    x = pictures_in = keras.Input(shape)
+    for layer in (*stack, inner or backbone()):
+        x = layer(x)
+    x = layers.Dense(CLASSES, activation="softmax", name="kind")(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(pictures_in, x)
+
+
+def test_layers_that_keep_the_range_are_passed_over(tmp_path: Path) -> None:
+    from keras import layers, ops
+
+    model = in_front(
+        layers.Resizing(SIDE_PX + 8, SIDE_PX + 8),
+        layers.CenterCrop(SIDE_PX - 2, SIDE_PX - 2),
+        layers.ZeroPadding2D(1),
+        lambda x: ops.clip(x, 0, 255),
+        shape=(48, 80, 3),
+    )
+    model.save(tmp_path / "cropped.keras")
+    result = convert(tmp_path / "cropped.keras", out=tmp_path)
+    assert result.artifact.manifest.input.range == (0.0, 255.0)  # V3's Rescaling comes behind them
+    assert result.notes == ()
+
+
+def test_grey_pictures_as_three_channels(tmp_path: Path) -> None:
+    from keras import layers
+
+    in_front(lambda x: layers.Concatenate()([x, x, x]), shape=(SIDE_PX, SIDE_PX, 1)).save(tmp_path / "grey.keras")
+    contract = convert(tmp_path / "grey.keras", out=tmp_path).artifact.manifest.input
+    assert (contract.range, contract.colour_order, contract.shape[-1]) == ((0.0, 255.0), "grey", 1)
+
+
+def unknown(name: str) -> Any:
+    from keras import layers
+
+    plain = backbone(include_preprocessing=False)
+    fronts: dict[str, tuple[Any, ...]] = {
+        "batch norm": (layers.BatchNormalization(),),
+        "tanh": (layers.Rescaling(1 / 127.5, -1.0), layers.Activation("tanh")),
+        "caffe": (layers.Normalization(mean=[103.9, 116.8, 123.7], variance=[1.0, 1.0, 1.0]),),
+        "either": (layers.Normalization(mean=-0.1, variance=0.25),),
+    }
+    return in_front(*fronts[name], inner=plain)
+
+
+@pytest.mark.parametrize("name", ["batch norm", "tanh", "caffe", "either"])
+def test_a_range_that_cannot_be_told_is_asked_for(name: str, tmp_path: Path) -> None:
+    unknown(name).save(tmp_path / "unknown.keras")
+    with pytest.raises(InputError, match="--input-range"):
+        convert(tmp_path / "unknown.keras", out=tmp_path / "out")
+    contract = convert(tmp_path / "unknown.keras", input_range=(0.0, 255.0), out=tmp_path).artifact.manifest.input
+    assert contract.range == (0.0, 255.0)
+
+
+def test_a_scaling_too_many_is_refused(tmp_path: Path) -> None:
+    from keras import layers
+
+    in_front(layers.Rescaling(1 / 127.5, -1.0)).save(tmp_path / "twice.keras")
+    with pytest.raises(InputError, match=r"scales its pictures twice.*-1\.01\.\.-0\.99"):
+        convert(tmp_path / "twice.keras", out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("bounds", [(float("-inf"), 1.0), (0.0, float("inf")), (0.0, 1e-320), (float("nan"), 1.0)])
+def test_ranges_without_end(bounds: tuple[float, float]) -> None:
+    with pytest.raises(InputError, match="finite numbers that rise"):
+        rule_of_range(bounds)
+
+
+def test_labels_are_for_the_first_output_that_classifies(tmp_path: Path) -> None:
+    transfer(flower="softmax").save(tmp_path / "one.keras")
+    (tmp_path / "seven.txt").write_text("\n".join("abcdefg"))
+    with pytest.raises(InputError, match="7 labels were given, and the network has 5 classes"):
+        convert(tmp_path / "one.keras", labels=tmp_path / "seven.txt", out=tmp_path / "out")

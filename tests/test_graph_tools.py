@@ -69,8 +69,8 @@ def test_a_light_model_leaves_the_model_as_it_was() -> None:
 @pytest.mark.parametrize("name", ["plain", "double", "small"])
 def test_contents_differ_where_a_constant_does(name: str) -> None:
     whole = model()
-    before = tools.contents(whole)
-    assert tools.contents(whole) == before
+    before = tools.Contents(whole)
+    assert tools.Contents(whole) == before
     value = whole.graph.initializers[name]
     value.const_value = ir.tensor(value.const_value.numpy() + 1, name=name)  # type: ignore[union-attr]
-    assert tools.contents(whole) != before
+    assert tools.Contents(whole) != before

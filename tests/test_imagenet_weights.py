@@ -238,6 +238,21 @@ def test_what_cannot_be_weights_never_reaches_the_cache(
     assert not home.exists()
 
 
+@pytest.mark.parametrize("include_top", [True, False])
+def test_a_download_with_another_hash_never_reaches_the_cache(
+    include_top: bool, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(monkeypatch, 200, SIGNED, len(SIGNED))
+    next(server)
+    spec = ModelSpec(variant="small", include_top=include_top)
+    digest = hashlib.md5(SIGNED, usedforsecurity=False).hexdigest()
+    with pytest.raises(MissingDownloadError, match=f"not Keras's file: its md5 is {digest}, Keras expects ") as caught:
+        imagenet.fetch(spec)
+    assert list(server) == []
+    assert len(str(caught.value).splitlines()) <= 2
+    assert not home.exists()
+
+
 def test_cache_is_keras_own(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import keras.src.backend.config as keras_config
 
@@ -311,5 +326,8 @@ def test_a_wrong_file_in_the_cache_is_named_with_both_digests(home: Path) -> Non
 def test_a_file_of_another_network_names_the_layer(home: Path) -> None:
     path = home / "models" / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.5_96.h5"
     legacy_file(path, alpha=0.35)
-    with pytest.raises(WeightsError, match=r"layer block_1_project has shapes 1x1x48x16, .* 1x1x48x8;"):
+    with pytest.raises(WeightsError, match=r"layer block_1_project has shapes 1x1x48x16, .* 1x1x48x8;") as caught:
         build_model(ModelSpec(variant="v2", alpha=0.5, height=96, width=96), "imagenet")
+    assert "Keras's cached one: delete it" in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 2
+    assert path.exists()

@@ -104,6 +104,9 @@ def transparent_palette(path: Path) -> None:
     paletted.save(path, transparency=b"\x80\xff\xff\xff")
 
 
+DARK_PGM = b"P5 40 40 65535\n" + bytes([0, 200]) * 1600
+
+
 MODES: dict[str, tuple[str, Callable[[Path], object], tuple[int, int, int]]] = {
     "grey": ("a.png", lambda path: Image.new("L", (40, 40), 90).save(path), (90, 90, 90)),
     "grey with alpha": ("a.png", lambda path: Image.new("LA", (40, 40), (90, 7)).save(path), (90, 90, 90)),
@@ -113,6 +116,9 @@ MODES: dict[str, tuple[str, Callable[[Path], object], tuple[int, int, int]]] = {
     "palette with alpha": ("a.png", transparent_palette, (250, 0, 0)),
     "cmyk": ("a.tif", lambda path: Image.new("CMYK", (40, 40), (0, 255, 255, 0)).save(path), (255, 0, 0)),
     "16 bits": ("a.png", lambda path: saved(path, np.full((40, 40), 90 * 256 + 200, np.uint16)), (90, 90, 90)),
+    "16 bits, dark": ("a.png", lambda path: saved(path, np.full((40, 40), 200, np.uint16)), (0, 0, 0)),
+    "16 bits, dark, pgm": ("a.pgm", lambda path: path.write_bytes(DARK_PGM), (0, 0, 0)),
+    "8 of 32 bits": ("a.tif", lambda path: saved(path, np.full((40, 40), 200, np.int32)), (200, 200, 200)),
     "32 bits": ("a.tif", lambda path: saved(path, np.full((40, 40), 90 * 256 + 200, np.int32)), (90, 90, 90)),
 }
 

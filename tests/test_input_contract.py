@@ -262,3 +262,46 @@ def test_building_on_a_tensor_of_the_users(tmp_path: Path) -> None:
     artifact = build(V2, input_tensor=scaled, out=tmp_path).artifact
     assert artifact.manifest.input.range == (0.0, 255.0)
     assert validate(read_artifact(artifact.path), TARGETS).passed
+
+
+def test_a_range_that_is_not_that_of_mean_and_scale(plain: dict[str, Artifact], tmp_path: Path) -> None:
+    wrong = edited(plain["small"], tmp_path, told=True, range=(-1.0, 1.0))
+    for reason in reasons(wrong, TARGETS):
+        assert reason == "the input contract is wrong: it says range -1..1, its mean and scale make 0..255"
+
+
+def test_who_feeds_pictures_is_refused_too(plain: dict[str, Artifact], tmp_path: Path) -> None:
+    from mbexport.errors import ArtifactError
+    from mbexport.evaluate import evaluate
+    from mbexport.predict import predict
+
+    wrong = edited(plain["small"], tmp_path, told=False, mean=127.5, scale=127.5, range=(-1.0, 1.0))
+    (tmp_path / "kind").mkdir()
+    for use in (
+        lambda: predict(wrong, [tmp_path / "any.png"], TARGETS, threads=1),
+        lambda: evaluate(wrong, tmp_path, TARGETS, threads=1),
+    ):
+        with pytest.raises(ArtifactError, match="the input contract is wrong.*scaled twice"):
+            use()
+
+
+def test_a_model_that_is_no_onnx(plain: dict[str, Artifact], tmp_path: Path) -> None:
+    from mbexport.errors import ArtifactError
+
+    artifact = plain["small"]
+    broken = write_artifact(
+        tmp_path, artifact.manifest, {"model.onnx": b"\xff" * 100}, read_reference(artifact), name="broken"
+    )
+    with pytest.raises(ArtifactError, match=r"model\.onnx cannot be read"):
+        validate(read_artifact(broken.path), TARGETS)
+
+
+def test_a_tensor_of_another_size(tmp_path: Path) -> None:
+    import keras
+
+    from mbexport.errors import SpecError
+
+    dynamic = msgspec.structs.replace(V3, height=None, width=None)
+    for spec in (V3, dynamic):
+        with pytest.raises(SpecError, match="the input tensor is 96x96 pixels"):
+            build(spec, input_tensor=keras.Input((96, 96, 3)), out=tmp_path)

@@ -18,7 +18,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "usual": {},
     "planes first": {"shape": [None, 3, SIDE_PX, SIDE_PX], "layout": "nchw"},
     "blue first": {"colour_order": "BGR"},
-    "decoded": {"type": "uint8", "mean": 0.0, "scale": 1.0},
+    "decoded": {"type": "uint8", "mean": 0.0, "scale": 1.0, "range": (0.0, 255.0)},
     "four at once": {"shape": [4, SIDE_PX, SIDE_PX, 3]},
 }
 

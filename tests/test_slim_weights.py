@@ -289,6 +289,28 @@ def test_check_answers_the_files(tmp_path: Path, small: tuple[Any, Variables]) -
     assert slim.check(str(tmp_path / "model[1].ckpt-2"), SPECS["small"]) == files
 
 
+def test_folder_of_the_same_name(tmp_path: Path, small: tuple[Any, Variables]) -> None:
+    """TensorFlow would open the newest checkpoint inside, and what is written down would be this one's digest."""
+    model, variables = small
+    prefix = save(tmp_path / "model.ckpt", variables)
+    Path(prefix).mkdir()
+    save(Path(prefix) / "other", {name: array + 1 for name, array in variables.items()})
+    (Path(prefix) / "checkpoint").write_text('model_checkpoint_path: "other"\n')
+    with pytest.raises(WeightsError, match="shares its name with a folder"):
+        slim.load(model, SPECS["small"], prefix)
+
+
+def test_shapes_are_compared_before_any_number_is_read(tmp_path: Path, small: tuple[Any, Variables]) -> None:
+    """With the numbers cut away, what does not fit is still said to be that, and not damage."""
+    model, variables = small
+    prefix = tmp_path / "model.ckpt"
+    save(prefix, wider(variables))
+    file = Path(f"{prefix}{DATA}")
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(WeightsError, match="layer expanded_conv_project has shapes 1x1x16x8"):
+        slim.load(model, SPECS["small"], str(prefix))
+
+
 @pytest.mark.parametrize("prefix", ["", "."])
 def test_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
     monkeypatch.chdir(tmp_path)

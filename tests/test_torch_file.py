@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -200,6 +202,66 @@ def test_pickle_that_asks_for_memory(tmp_path: Path) -> None:
     """LONG_BINPUT to place 2^32 - 1: Python's machine would allot 64 GB for it."""
     with pytest.raises(WeightsError, match="objects in one pickle"):
         read_state_dict(write_zip(tmp_path / "x.pth", b"}r\xff\xff\xff\xff", {}))
+
+
+DEEP = {
+    "a million tuples inside each other": number(1) + b"\x85" * 2**20,
+    "tuples of the same tuple twice": number(1) + b"2\x86" * 40,
+    "put by, taken away and fetched": number(1) + b"\x85q\x010h\x01" * 2**18,
+    "tuples of marks": b"(" * 2**18 + number(1) + b"t" * 2**18,
+    "changes that change nothing": number(1) + b"\x85(u(eNb" * 2**18,
+    "frozen sets": b"(" * 2**18 + number(1) + b"\x91" * 2**18,
+    "results of calls": number(1)
+    + b"q\x010"
+    + b"ctorch._utils\n_rebuild_parameter\nh\x01\x85R\x85q\x010" * 2**16
+    + b"h\x01",
+}
+"""Objects whose hash takes Python's machine more stack or more time than there is."""
+
+
+@pytest.mark.parametrize("kind", DEEP)
+@pytest.mark.parametrize("where", ["key", "name of a tensor", "key of a storage"])
+def test_pickle_that_asks_for_stack_or_time(tmp_path: Path, kind: str, where: str) -> None:
+    """In a process of its own: without the check it ends by a signal, or not at all."""
+    whole_tensor = tensor(Slice("0", 0, (3, 4), (4, 1)), MATRIX.reshape(-1))
+    content = {
+        "key": b"}" + DEEP[kind] + number(1) + b"s",
+        "name of a tensor": b"}" + DEEP[kind] + whole_tensor + b"s",
+        "key of a storage": mapping({"w": whole_tensor.replace(text("0"), DEEP[kind])}),
+    }[where]
+    path = write_zip(tmp_path / "x.pth", content, {"0": MATRIX.reshape(-1)})
+    refused_in_time(path)
+
+
+def refused_in_time(path: Path) -> None:
+    code = f"""
+import pathlib
+from mbexport.errors import WeightsError
+from mbexport.weights.torch_file import read_state_dict
+try:
+    read_state_dict(pathlib.Path({str(path)!r}))
+except WeightsError as error:
+    print(len(str(error)) < 1000 and "is damaged or truncated" in str(error))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr[-500:]
+
+
+@pytest.mark.parametrize("key", [number(5), number(5) + b"\x85", b"N"])
+def test_names_and_keys_are_text(tmp_path: Path, key: bytes) -> None:
+    storages = {"0": MATRIX.reshape(-1)}
+    whole_tensor = tensor(Slice("0", 0, (3, 4), (4, 1)), storages["0"])
+    for content in (b"}" + key + whole_tensor + b"s", mapping({"w": whole_tensor.replace(text("0"), key)})):
+        with pytest.raises(WeightsError, match="is not text"):
+            read_state_dict(write_zip(tmp_path / "x.pth", content, storages))
+
+
+def test_long_lists_and_dictionaries_are_no_harm(tmp_path: Path) -> None:
+    """As optimizers keep them beside the weights: only what is hashed is bounded."""
+    content, storages = written()
+    groups = b"](" + number(1) * 5000 + b"e" + mapping({str(index): number(1) for index in range(5000)}) + b"\x86"
+    found = read_state_dict(write_zip(tmp_path / "x.pth", mapping({"model": content, "optimizer": groups}), storages))
+    assert_read(found, TENSORS)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_absolute() -> None:
     assert absolute("x.h5") == str(Path.cwd() / "x.h5")
 
 
-@pytest.mark.parametrize("weights", ["timm:x.pth", "slim:x"])
+@pytest.mark.parametrize("weights", ["timm:x.pth", "slim:x", "imagenet", "x.h5"])
 def test_a_pretrained_top_has_no_other_activation(weights: str) -> None:
     with pytest.raises(SpecError, match="softmax or none, not sigmoid"):
         check(weights, ModelSpec(variant="small", classifier_activation="sigmoid"))

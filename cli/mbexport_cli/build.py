@@ -55,7 +55,7 @@ def main(
             again = None
             if verify_reproducible:
                 progress("build again in a fresh process")
-                again = reproduce.rebuild(result.artifact, origin.weights, form.labels)
+                again = reproduce.rebuild(result.artifact, origin.weights)
         own.result(documents.build(result, again), render.build(result, again), json=json)
     if again is not None and not again.passed:
         raise typer.Exit(1)

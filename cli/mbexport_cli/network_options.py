@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mbexport.spec import ModelSpec
 
 _MODEL, _TOP, _INPUT = "Model", "Top and features", "Input"
+_NOT_IN_A_NAME = {"classes", "include_top", "pooling", "classifier_activation", "dropout_rate", "include_preprocessing"}
+"""What a published name leaves open."""
 VARIANTS = ("v2", "large", "small")
 MAX_SEED = 2**32 - 1
 """Keras and NumPy take seeds of 32 bits."""
@@ -107,7 +109,7 @@ class SpecOptions:
         """
         given = self.given
         if self.model is not None:
-            return _named(self.model, [name for name in given if name != "model"])
+            return _named(self.model, {name: value for name, value in given.items() if name != "model"})
         if self.variant is None:
             raise SpecError("which network? give --variant v2, large or small, or --model NAME (see: mbexport list)")
         return _described(given)
@@ -134,26 +136,36 @@ class WeightsOptions:
             raise InputError(f"seed must lie between 0 and {MAX_SEED}, not {self.seed}")
 
 
-def _named(name: str, others: list[str]) -> "ModelSpec":
+def _named(name: str, others: dict[str, Any]) -> "ModelSpec":
     from mbexport.catalog import spec_by_name
 
-    if others:
-        flags = ", ".join(f"--{other.replace('_', '-')}" for other in others)
+    fixed = [other for other in others if other not in _NOT_IN_A_NAME]
+    if fixed:
+        flags = ", ".join(f"--{other.replace('_', '-')}" for other in fixed)
         raise SpecError(f"--model names the whole network, so it cannot stand beside {flags}; drop one or the other")
-    return spec_by_name(name)
+    import msgspec
+
+    return msgspec.structs.replace(spec_by_name(name), **_choices(others))
 
 
 def _described(given: dict[str, Any]) -> "ModelSpec":
-    from mbexport.spec import ModelSpec, Pooling, Variant, parse_resolution
+    from mbexport.spec import ModelSpec, parse_resolution
 
-    choices = {"variant": Variant, "pooling": Pooling}
-    for name in choices.keys() & given.keys():
-        given[name] = choice(f"--{name.replace('_', '-')}", given[name], choices[name])
+    given = _choices(given)
     if "alpha" in given:
         given["alpha"] = _alpha(given["alpha"])
     if "resolution" in given:
         given["height"], given["width"] = parse_resolution(given.pop("resolution"))
     return ModelSpec(**given)
+
+
+def _choices(given: dict[str, Any]) -> dict[str, Any]:
+    """The same, its words checked."""
+    from mbexport.spec import Pooling, Variant
+
+    choices = {"variant": Variant, "pooling": Pooling}
+    checked = {name: choice(f"--{name}", given[name], choices[name]) for name in choices.keys() & given.keys()}
+    return {**given, **checked}
 
 
 def _alpha(text: str) -> float:

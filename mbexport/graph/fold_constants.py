@@ -37,7 +37,7 @@ class FoldConstants(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         from onnxscript import optimizer
 
-        before = tools.contents(model)
+        before = tools.Contents(model)
         sizes = (value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
         most_bytes = sum(sizes) + _ROOM_BYTES
         with _defaults_hidden(model.graph):
@@ -49,7 +49,7 @@ class FoldConstants(ir.passes.InPlacePass):
                 common.RemoveUnusedNodesPass(),
             )(model)
         # Neither package counts all that it does: a result left out, an attribute dropped.
-        return ir.passes.PassResult(model, modified=tools.contents(model) != before)
+        return ir.passes.PassResult(model, modified=tools.Contents(model) != before)
 
     def ensures(self, model: ir.Model) -> None:
         """ONNX Runtime warns of initializers that nothing reads."""

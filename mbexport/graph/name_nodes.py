@@ -35,7 +35,7 @@ class NameNodes(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
-        before = tools.contents(model)
+        before = tools.Contents(model)
         interface = {id(value) for value in (*graph.inputs, *graph.outputs)}
         taken = {value.name or "" for value in (*graph.inputs, *graph.outputs)}
         order = list(_depth_first(graph))
@@ -50,7 +50,7 @@ class NameNodes(ir.passes.InPlacePass):
         for value in constants.values():
             graph.register_initializer(value)
         _forget_history(order)
-        return ir.passes.PassResult(model, modified=tools.contents(model) != before)
+        return ir.passes.PassResult(model, modified=tools.Contents(model) != before)
 
     def ensures(self, model: ir.Model) -> None:
         """What reads the file tells values, and nodes, apart by their names alone."""

@@ -198,7 +198,16 @@ def _large_constant(value: ir.Value) -> ir.TensorProtocol | None:
     return tensor if tensor.dtype == ir.DataType.FLOAT and tensor.size > LARGE_ELEMENTS else None
 
 
-def contents(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, int]]:
-    """Something to compare: equal for two states of one model only where nothing was changed in between."""
-    proto, constants = light_proto(model)
-    return proto, {name: id(tensor) for name, tensor in constants.items()}
+class Contents:
+    """A model's state, to compare with a later one: equal only where nothing was changed in between."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.proto, self.constants = light_proto(model)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Contents) or self.constants.keys() != other.constants.keys():
+            return False
+        same = all(tensor is other.constants[name] for name, tensor in self.constants.items())
+        return same and bool(self.proto == other.proto)
+
+    __hash__ = None  # type: ignore[assignment]  # states change

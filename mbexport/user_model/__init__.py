@@ -41,7 +41,8 @@ def load(path: Path, *, allow_unsafe: bool = False, size: tuple[int, int] | None
 
     Args:
         path: a ``.keras`` or ``.h5`` file, or a SavedModel folder.
-        allow_unsafe: run the Python code that the file may hold, as Lambda layers do.
+        allow_unsafe: run what else than a network the file may hold: Python code, as in Lambda layers, and operations
+            that act on the machine.
         size: height and width in pixels, for a network that leaves them open.
 
     Raises:
@@ -54,7 +55,7 @@ def load(path: Path, *, allow_unsafe: bool = False, size: tuple[int, int] | None
     if kind == "saved-model":
         from mbexport.user_model import saved_model
 
-        network, notes = saved_model.load(path, size=size)
+        network, notes = saved_model.load(path, allow_unsafe=allow_unsafe, size=size)
     elif kind == "keras2":
         from mbexport.user_model import keras2
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import shutil
 import zipfile
-import zlib
 from typing import TYPE_CHECKING, Any
 
 from mbexport.errors import InputError
-from mbexport.user_model.stored import CONFIG, StoredModel, objects
+from mbexport.user_model.archive import member, opened, refuse_links
+from mbexport.user_model.stored import CONFIG, MEMBERS, WEIGHTS, StoredModel, objects
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,23 +45,19 @@ def write(stored: StoredModel, folder: Path) -> Path:
     """A copy of the file in ``folder``, with the description that ``stored`` holds now.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: the file is damaged, unpacks to something huge, or refers to other files.
     """
-    try:
-        return _write(stored, folder / stored.path.name)
-    except (zipfile.BadZipFile, zlib.error, OSError) as error:
-        raise InputError(f"{stored.path} is damaged ({error}); save the model again") from error
-
-
-def _write(stored: StoredModel, copied: Path) -> Path:
-    text = json.dumps(stored.config).encode()
+    text, copied = json.dumps(stored.config).encode(), folder / stored.path.name
     if stored.path.suffix == ".keras":
-        with zipfile.ZipFile(stored.path) as old, zipfile.ZipFile(copied, "w") as new:
-            for name in old.namelist():
-                new.writestr(name, text if name == CONFIG else old.read(name))
+        with opened(stored.path) as old, zipfile.ZipFile(copied, "w") as new:
+            contents = {name: member(old, stored.path, name) for name in MEMBERS} | {CONFIG: text}
+            for name, data in contents.items():
+                new.writestr(name, data)
+        refuse_links(stored.path, io.BytesIO(contents[WEIGHTS]))
         return copied
     import h5py
 
+    refuse_links(stored.path, stored.path)
     shutil.copyfile(stored.path, copied)
     with h5py.File(copied, "r+") as file:
         file.attrs["model_config"] = text

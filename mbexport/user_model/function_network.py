@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import onnx
     import tensorflow as tf
     from numpy.typing import NDArray
+    from onnx.reference import ReferenceEvaluator
 
     from mbexport.user_model.frozen import Frozen
 
@@ -62,15 +63,18 @@ class FunctionNetwork:
         return onnx_from_graph(self.traced, opset=opset)
 
     def _evaluated(self, pictures: NDArray[np.float32]) -> list[NDArray[np.float64]]:
-        from onnx.reference import ReferenceEvaluator
-
         try:
-            evaluator = ReferenceEvaluator(in_float64(self.to_onnx(MAX_NATIVE_OPSET)))
-            return [np.asarray(result) for result in evaluator.run(None, {INPUT: pictures.astype(np.float64)})]
+            return [np.asarray(result) for result in self._evaluator.run(None, {INPUT: pictures.astype(np.float64)})]
         except MbexportError:
             raise
         except Exception as error:  # operators fail with what NumPy raises
             raise ConversionError(f"onnx's reference evaluator cannot run this network: {first_line(error)}") from error
+
+    @cached_property
+    def _evaluator(self) -> ReferenceEvaluator:
+        from onnx.reference import ReferenceEvaluator
+
+        return ReferenceEvaluator(in_float64(self.to_onnx(MAX_NATIVE_OPSET)))
 
     @cached_property
     def _session(self) -> tf.compat.v1.Session:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from mbexport.build import import_keras
 from mbexport.errors import InputError, MissingPackageError
 from mbexport.user_model.adapt import adapted, write
+from mbexport.user_model.code import lambda_notes, refuse_calls
 from mbexport.user_model.functions import network_of
-from mbexport.user_model.stored import StoredModel, innermost_reason, lambda_notes, unknown_objects
+from mbexport.user_model.stored import StoredModel, innermost_reason, unknown_objects
 from mbexport.user_model.suitable import TensorSpec, picture_shape
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def load(stored: StoredModel, *, allow_unsafe: bool, size: tuple[int, int] | Non
     notes = lambda_notes(stored, allow_unsafe=allow_unsafe)
     if not allow_unsafe:
         _refuse_modules(stored)
+        refuse_calls(stored)
     wanted, changes = adapted(stored, size)
     tf_keras = _import_tf_keras(stored)
     import tensorflow as tf

@@ -12,11 +12,11 @@ from mbexport.errors import InputError
 from mbexport.layer_calls import every_layer
 from mbexport.network import KerasNetwork
 from mbexport.user_model.adapt import adapted, write
+from mbexport.user_model.code import lambda_notes
 from mbexport.user_model.stored import (
     H5_SUFFIXES,
     StoredModel,
     innermost_reason,
-    lambda_notes,
     objects,
     unknown_objects,
 )

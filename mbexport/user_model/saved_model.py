@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mbexport.build import import_keras
 from mbexport.convert import first_line
 from mbexport.errors import InputError
+from mbexport.user_model.effects import refuse_effects
 from mbexport.user_model.functions import network_of
 from mbexport.user_model.suitable import TensorSpec, picture_shape
 
@@ -19,20 +20,25 @@ SIGNATURES = ("serving_default", "serve")
 """In order of preference."""
 
 
-def load(path: Path, *, size: tuple[int, int] | None) -> tuple[FunctionNetwork, list[str]]:
+def load(path: Path, *, allow_unsafe: bool, size: tuple[int, int] | None) -> tuple[FunctionNetwork, list[str]]:
     """The network, and notes on how it was loaded.
 
     Raises:
-        InputError: damaged, without a signature that is sure to be meant, or one that takes no picture.
+        InputError: damaged, unsafe, without a signature that is sure to be meant, or one that takes no picture.
         ConversionError: the network draws random numbers.
         MissingPackageError: TensorFlow is not installed.
     """
     import_keras()
     import tensorflow as tf
+    from tensorflow.python.saved_model.loader_impl import parse_saved_model  # whichever form the loader will read
 
     try:
+        if not allow_unsafe:
+            refuse_effects(path, parse_saved_model(str(path)))
         with tf.device("CPU:0"):
             loaded = tf.saved_model.load(str(path))
+    except InputError:
+        raise
     except Exception as error:  # TensorFlow raises errors of its own, of protobuf and of the file system
         raise InputError(
             f"SavedModel {path} is damaged, or needs operations that are not here: {first_line(error)}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mbexport.errors import InputError, MissingPackageError
+from mbexport.user_model.archive import member, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 Kind = Literal["keras3", "keras2", "saved-model"]
 
 CONFIG, METADATA = "config.json", "metadata.json"
-WEIGHTS = ("model.weights.h5", "model.weights.npz")
+WEIGHTS = "model.weights.h5"
+MEMBERS = (CONFIG, METADATA, WEIGHTS)
+"""Of a .keras file: all that a network of pictures needs."""
 H5_SUFFIXES = (".h5", ".hdf5")
 READABLE = "a .keras file, a whole model's .h5 file or a SavedModel folder"
 
@@ -100,24 +102,6 @@ def objects(config: Any, owner: str = "") -> Iterator[tuple[str, dict[str, Any]]
             yield from objects(value, owner)
 
 
-def lambda_notes(stored: StoredModel, *, allow_unsafe: bool) -> list[str]:
-    """A note on Lambda layers: they hold Python byte code, which loading the file would already run.
-
-    Raises:
-        InputError: there are some, and they are not allowed; names them.
-    """
-    found = [layer for layer, described in objects(stored.config) if described["class_name"] in _CODE]
-    if not found:
-        return []
-    names = ", ".join(dict.fromkeys(found))
-    if not allow_unsafe:
-        raise InputError(
-            f"{stored.path} holds Python code, in layer {names} (a Lambda); if you trust the file, add --allow-unsafe, "
-            "else replace the layer"
-        )
-    return [f"Python code of the file was run, as it is: layer {names}"]
-
-
 def innermost_reason(error: Exception) -> str:
     """Keras wraps what went wrong in one paragraph for each object round it, the cause last."""
     cause = str(error).rpartition("Exception encountered: ")[2]
@@ -139,9 +123,6 @@ def unknown_objects(stored: StoredModel, is_known: Callable[[dict[str, Any]], bo
     )
 
 
-_CODE = ("Lambda", "__lambda__")
-
-
 def _kind_of_folder(path: Path) -> Kind:
     if (path / "saved_model.pb").is_file():
         return "saved-model"
@@ -152,24 +133,11 @@ def _kind_of_folder(path: Path) -> Kind:
 
 def _read_zip(path: Path) -> tuple[bytes, bytes]:
     """``metadata.json`` and ``config.json``."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
-            missing = [name for name in (CONFIG, METADATA) if name not in names]
-            if missing or names.isdisjoint(WEIGHTS):
-                lacking = (*missing, WEIGHTS[0])[0]
-                raise InputError(f"{path} is a zip archive but not a Keras model: it holds no {lacking}")
-            return archive.read(METADATA), archive.read(CONFIG)
-    except zipfile.BadZipFile as error:
-        hint = "; its contents are HDF5: name it .h5" if _is_hdf5(path) else ""
-        raise InputError(f"{path} is not a .keras file, or a truncated one ({error}){hint}") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _is_hdf5(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(8) == b"\x89HDF\r\n\x1a\n"
+    with opened(path) as archive:
+        for name in MEMBERS:
+            if name not in archive.namelist():
+                raise InputError(f"{path} is a zip archive but not a Keras model: it holds no {name}")
+        return member(archive, path, METADATA), member(archive, path, CONFIG)
 
 
 def _read_h5(path: Path) -> tuple[str, bytes]:

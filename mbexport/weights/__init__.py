@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PREFIXES = ("timm", "slim")
 PRETRAINED_ACTIVATIONS = ("softmax", "none", "linear")
-"""Keras's rule for its own weights, which are the same ones; a user's own file may have been trained with any."""
+"""Keras's rule, for weights files too."""
 
 
 def check(weights: str, spec: ModelSpec) -> None:
@@ -27,9 +27,10 @@ def check(weights: str, spec: ModelSpec) -> None:
         WeightsError: a file that is missing or cannot be what it is said to be.
     """
     kind, path = split(weights)
-    if kind in PREFIXES and spec.include_top and spec.classifier_activation not in PRETRAINED_ACTIVATIONS:
+    if kind != "random" and spec.include_top and spec.classifier_activation not in PRETRAINED_ACTIVATIONS:
         raise SpecError(
-            f"a pretrained top goes with --classifier-activation softmax or none, not {spec.classifier_activation}"
+            f"a pretrained top goes with --classifier-activation softmax or none, not {spec.classifier_activation}; "
+            "a whole model with another one is converted with: mbexport convert"
         )
     if kind == "imagenet":
         from mbexport.weights import imagenet

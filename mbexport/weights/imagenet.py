@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mbexport.spec import ModelSpec
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_V3_PREFIX = "weights_mobilenet_v3_"
 
 
 def check(spec: ModelSpec) -> None:
@@ -39,10 +40,12 @@ def check(spec: ModelSpec) -> None:
 
 
 def fetch(spec: ModelSpec) -> Path:
-    """The file in Keras's cache, downloaded where it is not there yet. Needs no TensorFlow.
+    """The file in Keras's cache, downloaded where it is not there yet.
+
+    Needs no TensorFlow before there is a download to check: Keras keeps its hashes.
 
     Raises:
-        MissingDownloadError: it cannot be downloaded; says where to put it by hand.
+        MissingDownloadError: it cannot be downloaded, or what comes is another file; says where to put it by hand.
         OutputError: the cache cannot be written to.
         SpecError: there are no such weights.
     """
@@ -56,6 +59,9 @@ def fetch(spec: ModelSpec) -> Path:
         raise _missing(wanted, path, _reason(error)) from error
     if not data.startswith(HDF5_SIGNATURE):
         raise _missing(wanted, path, "the answer is not an HDF5 file")
+    wrong = _wrong_hash(data, _keras_hash(wanted.file, include_top=spec.include_top))
+    if wrong:
+        raise _missing(wanted, path, f"the answer is not Keras's file: {wrong}")
     serde.write_atomic(path, data)
     return path
 
@@ -73,7 +79,12 @@ def load(model: keras.Model, spec: ModelSpec) -> WeightsOrigin:
     wanted = pretrained.checkpoint(spec)
     path = fetch(spec)
     _check_hash(path, _keras_hash(wanted.file, include_top=spec.include_top))
-    sha256 = keras_file.set_weights(model, path)
+    try:
+        sha256 = keras_file.set_weights(model, path)
+    except WeightsError as error:  # V2's files have no hash that would have shown it
+        raise WeightsError(
+            f"{error};\nthe file is Keras's cached one: delete it, so that it is downloaded again"
+        ) from error
     trained_at = None if spec.size == (wanted.side_px, wanted.side_px) else f"trained at {wanted.side_px} pixels"
     return WeightsOrigin(kind="imagenet", file=path.name, sha256=sha256, note=trained_at)
 
@@ -132,25 +143,32 @@ def _download(url: str) -> bytes:
 
 def _keras_hash(file: str, *, include_top: bool) -> str | None:
     """The hash that the installed Keras expects; it has none for V2."""
+    if not file.startswith(_V3_PREFIX):
+        return None
     from keras.src.applications.mobilenet_v3 import WEIGHTS_HASHES
 
-    name = file.removeprefix("weights_mobilenet_v3_").removesuffix(".h5").removesuffix("_no_top_v2")
+    name = file.removeprefix(_V3_PREFIX).removesuffix(".h5").removesuffix("_no_top_v2")
     with_top, without_top = WEIGHTS_HASHES.get(name, (None, None))
     found: str | None = with_top if include_top else without_top
     return found
 
 
 def _check_hash(path: Path, expected: str | None) -> None:
-    if expected is None:
-        return
-    algorithm = "sha256" if len(expected) == 64 else "md5"  # Keras's rule
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, algorithm).hexdigest()
+        wrong = _wrong_hash(path.read_bytes(), expected)
     except OSError as error:
         raise WeightsError(f"weights file {path} cannot be read: {error.strerror}") from error
-    if found != expected:
+    if wrong:
         raise WeightsError(
-            f"{path} is not Keras's file: its {algorithm} is {found}, Keras expects {expected}; "
+            f"{path} is not Keras's file: {wrong}; "
             "delete it, so that it is downloaded again, or put the right one there"
         )
+
+
+def _wrong_hash(data: bytes, expected: str | None) -> str | None:
+    """How the hash of ``data`` differs from the expected one; None where it does not, or none is expected."""
+    if expected is None:
+        return None
+    algorithm = "sha256" if len(expected) == 64 else "md5"  # Keras's rule
+    found = hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
+    return None if found == expected else f"its {algorithm} is {found}, Keras expects {expected}"

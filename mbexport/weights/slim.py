@@ -6,11 +6,12 @@ that is what was published and what is taken. Class 0 of the 1001 is the backgro
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,10 +20,14 @@ from mbexport.manifest import WeightsOrigin
 from mbexport.weights.shapes import fitting_arrays, placed_layers, refuse_left_over
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import keras
     from numpy.typing import NDArray
 
     from mbexport.spec import ModelSpec
+
+    Variables = dict[str, NDArray[np.float32]]
 
 INDEX = ".index"
 AVERAGE = "/ExponentialMovingAverage"
@@ -63,6 +68,8 @@ def check(prefix: str, spec: ModelSpec) -> list[Path]:
     index = Path(f"{prefix}{INDEX}")
     if not prefix or not index.is_file():
         raise WeightsError(f"no checkpoint at {prefix!r}: there is no {index}; give slim:PREFIX as in PREFIX.index")
+    if Path(prefix).is_dir():  # TensorFlow would open the newest checkpoint inside
+        raise WeightsError(f"checkpoint {prefix} shares its name with a folder; rename the folder, or move the files")
     shards = sorted(index.parent.glob(f"{glob.escape(index.stem)}.data-?????-of-?????"))
     if not shards:
         raise WeightsError(f"checkpoint {prefix} has no {index.stem}.data-00000-of-00001 beside its index")
@@ -88,7 +95,7 @@ def load(model: keras.Model, spec: ModelSpec, prefix: str) -> WeightsOrigin:
     """
     files = check(prefix, spec)
     path, scope = Path(prefix), _scope(spec)
-    variables = _read(prefix, scope)
+    variables: Variables = {}
     taken: set[str] = set()
 
     def read(layer: keras.Layer, name: str) -> list[NDArray[np.float32]]:
@@ -96,10 +103,14 @@ def load(model: keras.Model, spec: ModelSpec, prefix: str) -> WeightsOrigin:
         taken.update(names)
         return [_keras_form(layer, variables[name]) for name in names if name in variables]
 
-    arrays = fitting_arrays(path, placed_layers(model, slim_name), read)
-    top = tuple(f"{scope}/{part}" for part in _TOP)
-    refuse_left_over(path, [n for n in variables if n not in taken and (spec.include_top or not n.startswith(top))])
-    for layer, values in arrays:
+    placed = placed_layers(model, slim_name)
+    with _reading(prefix) as reader:
+        variables |= _shapes(reader, scope)
+        fitting_arrays(path, placed, read)  # before anything is read: a file may claim to hold any size
+        top = tuple(f"{scope}/{part}" for part in _TOP)
+        refuse_left_over(path, [n for n in variables if n not in taken and (spec.include_top or not n.startswith(top))])
+        variables |= {name: _tensor(reader, name) for name in variables if name in taken}
+    for layer, values in fitting_arrays(path, placed, read):
         layer.set_weights(values)
     return WeightsOrigin(kind="slim", file=path.name, sha256=_sha256(files))
 
@@ -131,22 +142,29 @@ def _parts(layer: keras.Layer) -> tuple[str, ...]:
     return ("depthwise_weights" if kind == "DepthwiseConv2D" else "weights", "biases")[: len(layer.weights)]
 
 
-def _read(prefix: str, scope: str) -> dict[str, NDArray[np.float32]]:
-    """The network's own variables, each one's moving average where there is one."""
+@contextlib.contextmanager
+def _reading(prefix: str) -> Iterator[Any]:
+    """TensorFlow's reader of the checkpoint; its complaints become errors that name the checkpoint."""
     import tensorflow as tf
 
     try:
-        reader = tf.train.load_checkpoint(prefix)
-        names = set(reader.get_variable_to_shape_map())
-        own = sorted({name.removesuffix(AVERAGE) for name in names if name.startswith(f"{scope}/")})
-        return {
-            name: np.asarray(reader.get_tensor(f"{name}{AVERAGE}" if f"{name}{AVERAGE}" in names else name), np.float32)
-            for name in own
-            if name.rpartition("/")[2] in _LEAVES
-        }
+        yield tf.train.load_checkpoint(prefix)
     except (tf.errors.OpError, LookupError, ValueError, RuntimeError, OSError) as error:  # by the kind of damage
         reason = str(error).partition("\n")[0]
         raise WeightsError(f"checkpoint {prefix} is damaged or truncated ({reason})") from error
+
+
+def _shapes(reader: Any, scope: str) -> Variables:
+    """The network's own variables as arrays of their shapes that take no memory."""
+    shapes = {name.removesuffix(AVERAGE): shape for name, shape in reader.get_variable_to_shape_map().items()}
+    own = sorted(name for name in shapes if name.startswith(f"{scope}/") and name.rpartition("/")[2] in _LEAVES)
+    return {name: np.broadcast_to(np.float32(0), shapes[name]) for name in own}
+
+
+def _tensor(reader: Any, name: str) -> NDArray[np.float32]:
+    """A variable's moving average where there is one."""
+    average = f"{name}{AVERAGE}"
+    return np.asarray(reader.get_tensor(average if reader.has_tensor(average) else name), np.float32)
 
 
 def _keras_form(layer: keras.Layer, array: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,9 +1,8 @@
 """PyTorch's weights files without PyTorch, and without running anything that they hold.
 
-Such a file is a pickle, which is a program for a machine that may call whatever it can name. Here the machine can name
-an ordered dictionary, two functions that put tensors together, and the types of storages; each is answered by an inert
-stand-in, and every other name is refused. Both layouts of ``torch.save`` are read: a zip of ``data.pkl`` and one entry
-per storage (since 1.6), and one stream of pickles with the storages behind them, as timm's first checkpoints are.
+Both layouts of ``torch.save`` are read: a zip of ``data.pkl`` and one entry per storage (since 1.6), and one stream of
+pickles with the storages behind them, as timm's first checkpoints are. The pickles are
+:mod:`mbexport.weights.torch_pickle`'s.
 """
 
 from __future__ import annotations
@@ -11,18 +10,17 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import pickletools
 import struct
 import zipfile
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mbexport.errors import WeightsError
+from mbexport.weights.torch_pickle import Storage, Tensor, unpickle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -36,13 +34,6 @@ _NUMPY = {
     "BOOL": "?",
 }  # fmt: skip
 """Element types as safetensors names them. NumPy has no bfloat16: its bits are read."""
-_STORAGES = {
-    "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
-    "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
-    "BoolStorage": "BOOL",
-}  # fmt: skip
-_MAX_MEMO = 2**20
-"""Far more objects than a state dict has. The machine allots its memory up to the highest number that it is told."""
 _BROKEN = (
     pickle.UnpicklingError, zipfile.BadZipFile, struct.error, EOFError, ValueError, TypeError, LookupError,
     AttributeError, OverflowError, NotImplementedError, RuntimeError,
@@ -98,84 +89,7 @@ def flat_numbers(data: bytes | bytearray, dtype: str, byte_order: str = "<") -> 
     return array
 
 
-class _Storage(NamedTuple):
-    """A run of numbers that tensors are cut from."""
-
-    dtype: str
-    key: str
-    length: int
-
-
-class _Tensor(NamedTuple):
-    """A tensor before its numbers are read; offset and strides count numbers. A tuple, so no pickle can alter it."""
-
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-class _Call(NamedTuple):
-    """Stands in for a function that a pickle calls."""
-
-    function: Callable[..., Any]
-
-    def __call__(self, *args: Any) -> Any:
-        return self.function(*args)
-
-
-class _Kind(NamedTuple):
-    """Stands in for a storage's type."""
-
-    dtype: str
-
-
-def _rebuild_tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any) -> _Tensor:
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
-
-
-_GLOBALS: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _Call(_rebuild_tensor),
-    ("torch._utils", "_rebuild_parameter"): _Call(lambda tensor, *_: tensor),
-} | {("torch", name): _Kind(dtype) for name, dtype in _STORAGES.items()}
-
-
-class _Unpickler(pickle.Unpickler):
-    """A pickle machine that knows :data:`_GLOBALS` alone, and notes the storages that it was told of."""
-
-    def __init__(self, path: Path, stream: BinaryIO) -> None:
-        super().__init__(stream)
-        self.path = path
-        self.storages: dict[str, _Storage] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _GLOBALS:
-            raise WeightsError(
-                f"weights file {self.path} holds a pickled object {module}.{name}, not tensors alone, so it is not "
-                "opened; write the tensors with torch.save(model.state_dict(), FILE)"
-            )
-        return _GLOBALS[module, name]
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        tag, kind, key, _, length, *view = pid
-        if tag != "storage" or not isinstance(kind, _Kind) or any(part is not None for part in view):
-            raise ValueError("a storage of an unknown form; write the file again with a newer PyTorch")
-        return self.storages.setdefault(str(key), _Storage(kind.dtype, str(key), int(length)))
-
-
-def _unpickle(path: Path, stream: BinaryIO) -> tuple[Any, dict[str, _Storage]]:
-    """The next pickle of the stream, and the storages that it speaks of."""
-    start = stream.tell()
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name in {"PUT", "LONG_BINPUT"} and int(argument or 0) > _MAX_MEMO:
-            raise ValueError(f"more than {_MAX_MEMO} objects in one pickle")
-    stream.seek(start)
-    unpickler = _Unpickler(path, stream)
-    return unpickler.load(), unpickler.storages
-
-
-def _read_zip(path: Path) -> tuple[Any, dict[_Storage, NDArray[Any]]]:
+def _read_zip(path: Path) -> tuple[Any, dict[Storage, NDArray[Any]]]:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         pickles = [entry.filename for entry in entries if entry.filename.split("/")[1:] == ["data.pkl"]]
@@ -189,7 +103,7 @@ def _read_zip(path: Path) -> tuple[Any, dict[_Storage, NDArray[Any]]]:
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise ValueError("its entries claim more bytes than there are")
         root = pickles[0].partition("/")[0]
-        content, storages = _unpickle(path, io.BytesIO(archive.read(pickles[0])))
+        content, storages = unpickle(path, io.BytesIO(archive.read(pickles[0])))
         is_big = f"{root}/byteorder" in archive.namelist() and archive.read(f"{root}/byteorder") == b"big"
         return content, {
             storage: _storage_numbers(storage, archive.read(f"{root}/data/{storage.key}"), ">" if is_big else "<")
@@ -197,18 +111,20 @@ def _read_zip(path: Path) -> tuple[Any, dict[_Storage, NDArray[Any]]]:
         }
 
 
-def _read_stream(path: Path) -> tuple[Any, dict[_Storage, NDArray[Any]]]:
+def _read_stream(path: Path) -> tuple[Any, dict[Storage, NDArray[Any]]]:
     """Magic number, protocol, machine, content, the storages' keys, then each storage behind its 8-byte count."""
     stream = io.BytesIO(path.read_bytes())
-    magic, _ = _unpickle(path, stream)
+    magic, _ = unpickle(path, stream)
     if magic != _STREAM_MAGIC:
         raise ValueError("it does not begin as a file of torch.save")
     for _ in ("protocol", "machine"):
-        _unpickle(path, stream)
-    content, storages = _unpickle(path, stream)
-    keys, _ = _unpickle(path, stream)
+        unpickle(path, stream)
+    content, storages = unpickle(path, stream)
+    keys, _ = unpickle(path, stream)
     numbers = {}
     for key in keys:
+        if not isinstance(key, str):
+            raise TypeError("a storage whose key is not text")
         storage = storages[key]
         (length,) = struct.unpack("<q", stream.read(8))
         data = stream.read(max(0, length) * np.dtype(_NUMPY[storage.dtype]).itemsize)
@@ -216,19 +132,21 @@ def _read_stream(path: Path) -> tuple[Any, dict[_Storage, NDArray[Any]]]:
     return content, numbers
 
 
-def _storage_numbers(storage: _Storage, data: bytes, byte_order: str) -> NDArray[Any]:
+def _storage_numbers(storage: Storage, data: bytes, byte_order: str) -> NDArray[Any]:
     numbers = flat_numbers(data, storage.dtype, byte_order)
     if numbers.size != storage.length:
         raise ValueError(f"storage {storage.key} has {numbers.size} numbers, expected {storage.length}")
     return numbers
 
 
-def _state_dict(content: Any) -> dict[str, _Tensor]:
+def _state_dict(content: Any) -> dict[str, Tensor]:
     """The tensors by name: of the first wrapper that holds some, else of the content itself."""
     wrapped = [content.get(key) for key in WRAPPERS] if isinstance(content, dict) else []
     for candidate in (*wrapped, content):
         if isinstance(candidate, dict):
-            tensors = {str(name): value for name, value in candidate.items() if isinstance(value, _Tensor)}
+            tensors = {name: value for name, value in candidate.items() if isinstance(value, Tensor)}
+            if not all(isinstance(name, str) for name in tensors):
+                raise ValueError("a tensor whose name is not text")
             if tensors:
                 return without_module(tensors)
     return {}
@@ -239,11 +157,11 @@ def without_module(tensors: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 
-def _array(tensor: _Tensor, storages: Mapping[_Storage, NDArray[Any]]) -> NDArray[Any]:
+def _array(tensor: Tensor, storages: Mapping[Storage, NDArray[Any]]) -> NDArray[Any]:
     """Cut a tensor from its storage, inside its bounds."""
     storage, offset, shape, strides = tensor
     numbers = storages[storage]
-    if len(shape) != len(strides) or min((offset, *shape, *strides)) < 0:
+    if len(shape) != len(strides):
         raise ValueError(f"a tensor of shape {shape} with strides {strides}")
     if math.prod(shape) == 0:
         return np.zeros(shape, numbers.dtype)
