@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 _BLOCK = re.compile("expanded_conv[_/]depthwise")
 """In the names of every Keras MobileNetV2 and V3, whatever is built round it."""
 _KEEP_THE_RANGE = {
-    "Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Resize", "Slice", "Gather", "Pad", "Clip", "Min", "Max",
-    "MaxPool",
-}  # fmt: skip
+    *("Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Resize", "Slice", "Gather", "Pad"),
+    *("Clip", "Min", "Max", "MaxPool"),
+}
 _LAYERS = {"Conv", "MatMul", "Gemm"}
 _LINEAR = {"Gemm", "MatMul", "Add", "Conv", "Reshape", "Flatten", "Squeeze"}
 """What a classifier without an activation ends in."""

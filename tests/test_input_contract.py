@@ -281,7 +281,7 @@ def test_who_feeds_pictures_is_refused_too(plain: dict[str, Artifact], tmp_path:
         lambda: predict(wrong, [tmp_path / "any.png"], TARGETS, threads=1),
         lambda: evaluate(wrong, tmp_path, TARGETS, threads=1),
     ):
-        with pytest.raises(ArtifactError, match="the input contract is wrong.*scaled twice"):
+        with pytest.raises(ArtifactError, match=r"the input contract is wrong.*scaled twice"):
             use()
 
 

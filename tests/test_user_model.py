@@ -250,6 +250,21 @@ def test_a_graph_that_computes_something_else_is_no_truth(tmp_path: Path, monkey
         network.float64(make.pictures())
 
 
+def test_the_truth_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = user_model.load(make.saved(make.transfer(make.keras2(), whole=False), tmp_path / "net.h5")).network
+    convert = network.to_onnx
+    calls: list[int] = []
+
+    def counted(opset: int) -> onnx.ModelProto:
+        calls.append(opset)
+        return convert(opset)
+
+    monkeypatch.setattr(network, "to_onnx", counted)
+    first, again = network.float64(make.pictures()), network.float64(make.pictures())
+    np.testing.assert_array_equal(first, again)
+    assert calls == [18]
+
+
 def test_the_digest_of_a_saved_model(tmp_path: Path) -> None:
     """Is one of its files' names and contents, and of nothing else."""
     first = tmp_path / "a"

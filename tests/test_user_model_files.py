@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -338,3 +339,255 @@ def test_an_operation_that_is_not_converted(tmp_path: Path) -> None:
     path = saved_function(tmp_path / "strange", strange, serving_default=(None, 8, 8, 3))
     with pytest.raises(ConversionError, match="tf2onnx cannot convert its operation Erfinv"):
         user_model.load(path).network.to_onnx(17)
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    path = tmp_path / "victim.txt"
+    path.write_text("still here")
+    return path
+
+
+def with_description(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """The .keras or .h5 file with another description."""
+    if path.suffix == ".keras":
+        return edited(path, change)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        change(config)
+        file.attrs["model_config"] = json.dumps(config)
+    return path
+
+
+def calling_layer(kind: str, function: str, *arguments: object, **more: object) -> dict[str, Any]:
+    config = {"name": "gad", "trainable": True, "dtype": "float32", "function": function, **more}
+    inbound = [["_CONSTANT_VALUE", -1, arguments[0], {}]]
+    return {"class_name": kind, "name": "gad", "config": config, "inbound_nodes": inbound}
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("kind", ["TFOpLambda", "SlicingOpLambda", "layers.TFOpLambda"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_keras_2_calls_no_function_that_a_file_names(
+    nested: bool, kind: str, suffix: str, victim: Path, tmp_path: Path
+) -> None:
+    keras = make.keras2()
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, keras.layers.Flatten()(small(keras)(inputs))) if nested else small(keras)
+    evil = calling_layer(kind, "io.gfile.remove", str(victim))
+
+    def change(config: dict[str, Any]) -> None:
+        layers = config["config"]["layers"]
+        (layers[1]["config"]["layers"] if nested else layers).append(evil)
+
+    path = with_description(make.saved(model, tmp_path / f"evil{suffix}"), change)
+    with pytest.raises(InputError, match=r"io\.gfile\.remove \(layer gad\); .* add --allow-unsafe"):
+        user_model.load(path)
+    assert victim.exists()
+
+
+@pytest.mark.parametrize("kind", ["ClassMethod", "InstanceMethod", "InstanceProperty", "TensorFlowOpLayer"])
+def test_layers_that_call_methods(kind: str, victim: Path, tmp_path: Path) -> None:
+    evil = calling_layer(kind, "remove", str(victim), cls_ref="io.gfile", method_name="remove")
+    path = make.saved(small(make.keras2()), tmp_path / "evil.h5")
+    with_description(path, lambda config: config["config"]["layers"].append(evil))
+    with pytest.raises(InputError, match=rf"{kind} \(layer gad\); .* add --allow-unsafe"):
+        user_model.load(path)
+    assert victim.exists()
+
+
+def test_arithmetic_of_keras_2_is_loaded(tmp_path: Path) -> None:
+    """What users write between layers comes back as layers that call TensorFlow's functions."""
+    import tensorflow as tf
+
+    keras = make.keras2()
+    inputs = keras.Input((8, 8, 3))
+    x = tf.concat([inputs[..., :2] / 127.5 - 1.0, tf.nn.relu6(inputs[..., 2:])], -1)
+    x = tf.clip_by_value(tf.maximum(x, 0.0) * 2.0 + tf.sigmoid(x), 0.0, 3.0)
+    x = tf.nn.softmax(tf.reduce_mean(tf.image.resize(x, (4, 4)), (1, 2)))
+    model = keras.Model(inputs, x)
+    network = user_model.load(make.saved(model, tmp_path / "arithmetic.h5")).network
+    shown = make.pictures(8)
+    np.testing.assert_allclose(network.float32(shown)[0], model(shown).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("keras", [make.keras3, make.keras2])
+@pytest.mark.parametrize("module", ["builtins", "keras.utils"])
+def test_functions_that_are_no_activations(module: str, keras: Callable[[], Any], tmp_path: Path) -> None:
+    inputs = keras().Input((8, 8, 3))
+    outputs = keras().layers.Flatten()(keras().layers.Activation("relu", name="act")(inputs))
+    function = {"class_name": "function", "config": "get_file", "module": module, "registered_name": "get_file"}
+    path = make.saved(keras().Model(inputs, outputs), tmp_path / "function.keras")
+    edited(path, lambda config: config["config"]["layers"][1]["config"].update(activation=function))
+    with pytest.raises(InputError, match=r"get_file \(layer act\); .* add --allow-unsafe"):
+        user_model.load(path)
+
+
+@pytest.mark.parametrize("keras", [make.keras3, make.keras2])
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_lambda_by_another_name(keras: Callable[[], Any], suffix: str, tmp_path: Path) -> None:
+    path = make.saved(small(keras()), tmp_path / f"alias{suffix}")
+    evil = {"class_name": "layers.Lambda", "module": "keras", "config": {"name": "gad"}, "inbound_nodes": []}
+    with_description(path, lambda config: config["config"]["layers"].append(evil))
+    with pytest.raises(InputError, match=r"holds Python code, in layer gad .* add --allow-unsafe"):
+        user_model.load(path)
+
+
+def initialized(folder: Path, initialize: Callable[[], Any]) -> Path:
+    """A SavedModel that runs ``initialize`` when it is loaded."""
+    import tensorflow as tf
+    from tensorflow.python.trackable.resource import TrackableResource
+
+    class Table(TrackableResource):  # type: ignore[misc]
+        def _create_resource(self) -> Any:
+            return tf.raw_ops.MutableHashTableV2(key_dtype=tf.string, value_dtype=tf.int64, shared_name="gad")
+
+        def _initialize(self) -> None:
+            initialize()
+
+    module = tf.Module()
+    module.table = Table()
+    assert module.table.resource_handle is not None
+    module.run = tf.function(lambda x: {"y": tf.reduce_mean(x, (1, 2))})
+    signature = module.run.get_concrete_function(tf.TensorSpec((None, 8, 8, 3), name="x"))
+    tf.saved_model.save(module, str(folder), signatures=signature)
+    return folder
+
+
+def test_a_saved_model_does_not_act_when_it_is_loaded(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    written = tmp_path / "written"
+    path = initialized(tmp_path / "evil", lambda: tf.io.write_file(str(written), "x"))
+    written.unlink(missing_ok=True)
+    with pytest.raises(InputError, match=r"operations that act on the machine: WriteFile; .* add --allow-unsafe"):
+        user_model.load(path)
+    assert not written.exists()
+    user_model.load(path, allow_unsafe=True)
+    assert written.exists()
+
+
+@pytest.mark.parametrize("operation", ["SaveV2", "PrintV2", "ReadFile", "EagerPyFunc"])
+def test_other_operations_that_act(operation: str, tmp_path: Path) -> None:
+    """SaveV2 and RestoreV2 stand in every SavedModel, but in its saver alone."""
+    import tensorflow as tf
+
+    written = tmp_path / "written"
+    acts = {
+        "SaveV2": lambda: tf.raw_ops.SaveV2(
+            prefix=str(written), tensor_names=["a"], shape_and_slices=[""], tensors=[tf.constant(1.0)]
+        ),
+        "PrintV2": lambda: tf.print("x", output_stream=f"file://{written}"),
+        "ReadFile": lambda: tf.io.read_file(str(written)),
+        "EagerPyFunc": lambda: tf.py_function(lambda: 1.0, [], tf.float32),
+    }
+    written.touch()
+    with pytest.raises(InputError, match=rf"act on the machine: .*{operation}.*; .* add --allow-unsafe"):
+        user_model.load(initialized(tmp_path / "evil", acts[operation]))
+
+
+def test_printing_is_no_harm(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    path = initialized(tmp_path / "prints", lambda: tf.print("loaded"))
+    assert user_model.load(path).network.output_names == ["y"]
+
+
+def rezipped(path: Path, compression: int = zipfile.ZIP_STORED, **extra: bytes) -> Path:
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()} | extra
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in contents.items():
+            archive.writestr(name, data)
+    return path
+
+
+def test_a_damaged_deflate_stream(good: Path) -> None:
+    rezipped(good, zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(good) as archive:
+        start = archive.getinfo("config.json").header_offset + 30 + len("config.json")
+    data = bytearray(good.read_bytes())
+    data[start : start + 2] = b"\xff\xff"
+    good.write_bytes(data)
+    with pytest.raises(InputError, match=r"good\.keras is damaged"):
+        user_model.check(good)
+
+
+@pytest.mark.parametrize(("local", "central", "value"), [(6, 8, 1), (8, 10, 99)])
+def test_archives_that_cannot_be_unpacked(local: int, central: int, value: int, good: Path) -> None:
+    """Encrypted, or packed in a way that Python does not know."""
+    data = bytearray(good.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
+        at = data.find(signature)
+        while at >= 0:
+            data[at + offset] = value
+            at = data.find(signature, at + 4)
+    good.write_bytes(data)
+    with pytest.raises(InputError, match=r"good\.keras is damaged \(.*(encrypted|compression)"):
+        user_model.check(good)
+
+
+def test_members_that_no_network_needs_are_not_unpacked(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rezipped(good, zipfile.ZIP_DEFLATED, **{"extra.bin": bytes(8 << 20)})
+    opened: list[str] = []
+    whole = zipfile.ZipFile.open
+
+    def noted(archive: zipfile.ZipFile, name: Any, *rest: Any, **more: Any) -> Any:
+        opened.append(getattr(name, "filename", name))
+        return whole(archive, name, *rest, **more)
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", noted)
+    user_model.load(good)
+    assert "extra.bin" not in opened
+
+
+@pytest.mark.parametrize("name", ["config.json", "metadata.json", "model.weights.h5"])
+def test_members_that_unpack_to_something_huge(name: str, good: Path) -> None:
+    rezipped(good, zipfile.ZIP_DEFLATED, **{name: b" " * (8 << 20)})
+    if name == "model.weights.h5":
+        assert user_model.check(good) == "keras3"
+    with pytest.raises(InputError, match=rf"hold 8,388,608, in {name}: no Keras model does that"):
+        user_model.load(good)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("keras", [make.keras3, make.keras2])
+@pytest.mark.parametrize("way", ["link", "external", "virtual"])
+def test_weights_from_another_file(way: str, keras: Callable[[], Any], suffix: str, tmp_path: Path) -> None:
+    other = tmp_path / "secret"
+    with h5py.File(other, "w") as file:
+        file["numbers"] = np.zeros(2, np.float32)
+    path = make.saved(small(keras()), tmp_path / f"reads{suffix}")
+
+    def refer(file: h5py.File) -> None:
+        if way == "link":
+            file["gad"] = h5py.ExternalLink(other, "numbers")
+        elif way == "external":
+            file.create_dataset("gad", (2,), "f4", external=[(str(other), 0, 8)])
+        else:
+            layout = h5py.VirtualLayout((2,), "f4")
+            layout[:] = h5py.VirtualSource(other, "numbers", (2,))
+            file.create_virtual_dataset("gad", layout)
+
+    if suffix == ".h5":
+        with h5py.File(path, "r+") as file:
+            refer(file)
+    else:
+        with zipfile.ZipFile(path) as archive:
+            weights = io.BytesIO(archive.read("model.weights.h5"))
+        with h5py.File(weights, "r+") as file:
+            refer(file)
+        rezipped(path, zipfile.ZIP_STORED, **{"model.weights.h5": weights.getvalue()})
+    with pytest.raises(InputError, match="gad refers to another file"):
+        user_model.load(path)
+
+
+def test_a_lambda_that_computes_in_float32_only(tmp_path: Path) -> None:
+    import keras
+
+    inputs = keras.Input((8, 8, 3))
+    scaled = keras.layers.Lambda(lambda x: x * __import__("tensorflow").constant(2.0), name="twice")(inputs)
+    path = make.saved(keras.Model(inputs, keras.layers.Flatten()(scaled)), tmp_path / "code.keras")
+    network = user_model.load(path, allow_unsafe=True).network
+    with pytest.raises(ConversionError, match=r"layer twice \(a Lambda\) computes in float32 only"):
+        network.float64(make.pictures(8))

@@ -39,7 +39,7 @@ class ReadingOptions:
         bool,
         typer.Option(
             "--allow-unsafe",
-            help="Run the Python code of Lambda layers; for files from a source that you trust.",
+            help="Run code that the file brings: Lambda layers, functions by name, operations on files. For sources you trust.",
             rich_help_panel="Model",
         ),
     ] = False

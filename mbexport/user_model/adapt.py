@@ -10,7 +10,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 from mbexport.errors import InputError
-from mbexport.user_model.archive import member, opened, refuse_links
+from mbexport.user_model.archive import opened, refuse_links, unpacked
 from mbexport.user_model.stored import CONFIG, MEMBERS, WEIGHTS, StoredModel, objects
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def write(stored: StoredModel, folder: Path) -> Path:
     text, copied = json.dumps(stored.config).encode(), folder / stored.path.name
     if stored.path.suffix == ".keras":
         with opened(stored.path) as old, zipfile.ZipFile(copied, "w") as new:
-            contents = {name: member(old, stored.path, name) for name in MEMBERS} | {CONFIG: text}
+            contents = {name: unpacked(old, stored.path, name) for name in MEMBERS} | {CONFIG: text}
             for name, data in contents.items():
                 new.writestr(name, data)
         refuse_links(stored.path, io.BytesIO(contents[WEIGHTS]))

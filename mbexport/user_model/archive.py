@@ -26,7 +26,7 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         hint = "; its contents are HDF5: name it .h5" if _is_hdf5(path) else ""
         raise InputError(f"{path} is not a .keras file, or a truncated one ({error}){hint}") from error
     except OSError as error:
@@ -38,7 +38,7 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
             raise InputError(f"{path} is damaged ({error}); save the model again") from error
 
 
-def member(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
+def unpacked(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
     """What is stored under ``name``, unless it unpacks to something huge.
 
     Raises:
@@ -61,13 +61,15 @@ def refuse_links(path: Path, hdf5: Path | BinaryIO) -> None:
     """
     import h5py
 
+    found: list[str] = []  # for HDF5 lets no exception through
+
     def check_link(name: str, link: object) -> None:
         if isinstance(link, h5py.ExternalLink):
-            raise InputError(f"{path}: {name} refers to another file")
+            found.append(name)
 
     def check_dataset(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-            raise InputError(f"{path}: {name} refers to another file")
+            found.append(name)
 
     try:
         with h5py.File(hdf5, "r") as file:
@@ -75,6 +77,8 @@ def refuse_links(path: Path, hdf5: Path | BinaryIO) -> None:
             file.visititems(check_dataset)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise InputError(f"{path} is damaged: its HDF5 contents cannot be read ({error})") from error
+    if found:
+        raise InputError(f"{path}: {found[0]} refers to another file, which is not read; save the whole model again")
 
 
 def _is_hdf5(path: Path) -> bool:

@@ -16,28 +16,30 @@ if TYPE_CHECKING:
 
     from mbexport.user_model.stored import StoredModel
 
-OPERATIONS = frozenset(
-    """
-    __operators__.add __operators__.getitem
-    cast clip_by_value concat expand_dims identity reshape reverse shape split squeeze stack stop_gradient tile
-    transpose unstack image.grayscale_to_rgb image.resize linalg.l2_normalize linalg.matmul
-    math.abs math.add math.divide math.exp math.l2_normalize math.maximum math.minimum math.multiply math.negative
-    math.pow math.reduce_max math.reduce_mean math.reduce_sum math.rsqrt math.sigmoid math.sqrt math.square
-    math.subtract math.tanh math.truediv
-    nn.avg_pool2d nn.bias_add nn.elu nn.gelu nn.leaky_relu nn.log_softmax nn.relu nn.relu6 nn.sigmoid nn.silu
-    nn.softmax nn.softplus nn.swish compat.v1.pad compat.v1.shape compat.v1.squeeze compat.v1.transpose
-    compat.v1.expand_dims compat.v1.nn.bias_add pad
-    """.split()
-)
+# fmt: off
+OPERATIONS = frozenset((
+    "__operators__.add", "__operators__.getitem", "cast", "clip_by_value", "compat.v1.expand_dims",
+    "compat.v1.gather", "compat.v1.nn.bias_add", "compat.v1.pad", "compat.v1.shape", "compat.v1.squeeze",
+    "compat.v1.transpose", "concat", "expand_dims", "identity", "image.grayscale_to_rgb", "image.resize",
+    "linalg.l2_normalize", "linalg.matmul", "math.abs", "math.add", "math.argmax", "math.divide", "math.exp",
+    "math.greater", "math.l2_normalize", "math.log", "math.maximum", "math.minimum", "math.multiply", "math.negative",
+    "math.pow", "math.reduce_max", "math.reduce_mean", "math.reduce_min", "math.reduce_sum", "math.rsqrt",
+    "math.sigmoid", "math.softplus", "math.sqrt", "math.square", "math.subtract", "math.tanh", "math.truediv",
+    "nn.avg_pool2d", "nn.bias_add", "nn.elu", "nn.gelu", "nn.leaky_relu", "nn.log_softmax", "nn.relu", "nn.relu6",
+    "nn.sigmoid", "nn.silu", "nn.softmax", "nn.softplus", "nn.swish", "pad", "reshape", "reverse", "shape", "split",
+    "squeeze", "stack", "stop_gradient", "tile", "transpose", "unstack", "where",
+))
+# fmt: on
 """TensorFlow's functions, by the names that Keras 2 writes, that compute from tensors and do nothing else."""
 
-ACTIVATIONS = frozenset(
-    """
-    celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear log_sigmoid
-    log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparsemax
-    squareplus swish tanh tanh_shrink threshold
-    """.split()
-)
+# fmt: off
+ACTIVATIONS = frozenset((
+    "celu", "elu", "exponential", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish",
+    "hard_tanh", "leaky_relu", "linear", "log_sigmoid", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid",
+    "silu", "soft_shrink", "softmax", "softplus", "softsign", "sparse_plus", "sparsemax", "squareplus", "swish",
+    "tanh", "tanh_shrink", "threshold",
+))
+# fmt: on
 """Keras's activation functions, the only ones that a file may name."""
 
 _PYTHON = ("Lambda", "__lambda__")

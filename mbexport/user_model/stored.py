@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mbexport.errors import InputError, MissingPackageError
-from mbexport.user_model.archive import member, opened
+from mbexport.user_model.archive import opened, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,7 +137,7 @@ def _read_zip(path: Path) -> tuple[bytes, bytes]:
         for name in MEMBERS:
             if name not in archive.namelist():
                 raise InputError(f"{path} is a zip archive but not a Keras model: it holds no {name}")
-        return member(archive, path, METADATA), member(archive, path, CONFIG)
+        return unpacked(archive, path, METADATA), unpacked(archive, path, CONFIG)
 
 
 def _read_h5(path: Path) -> tuple[str, bytes]:
