@@ -39,7 +39,7 @@ class ReadingOptions:
         bool,
         typer.Option(
             "--allow-unsafe",
-            help="Run code that the file brings: Lambda layers, functions by name, operations on files. For sources you trust.",
+            help="Run the code that a file brings: Lambda layers, functions by name. For sources that you trust.",
             rich_help_panel="Model",
         ),
     ] = False
