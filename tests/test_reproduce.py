@@ -40,7 +40,6 @@ def test_same_bytes_under_other_circumstances(small_artifact: Artifact, monkeypa
     assert again.sha256 == small_artifact.sha256
 
 
-@pytest.mark.slow
 def test_labels_and_the_input_type_are_built_again(tmp_path: Path) -> None:
     """The model's metadata hold the labels, so a second build without them would have other bytes."""
     (tmp_path / "names.txt").write_text("\n".join(f"kind {number}" for number in range(SMALL.classes)))
@@ -49,6 +48,7 @@ def test_labels_and_the_input_type_are_built_again(tmp_path: Path) -> None:
     assert rebuild(artifact).passed
 
 
+@pytest.mark.slow
 def test_twenty_builds_give_one_digest(tmp_path: Path) -> None:
     digests = set()
     for number, (seed, threads, onednn) in enumerate(itertools.product(("0", "1", "4242", "random", "7"), "12", "01")):
