@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -53,9 +53,29 @@ def _is_body(attribute: ir.Attr) -> bool:
 def finish(model: ir.Model, *, modified: bool) -> ir.passes.PassResult:
     """Tidy up after a pass that changed something, and only then: unique names, nothing that nobody reads."""
     if modified:
+        _part_initializers(model.graph)
         # In this order: the first names results left out ("") too, the second leaves them out again.
         ir.passes.Sequential(common.NameFixPass(), common.RemoveUnusedNodesPass())(model)
     return ir.passes.PassResult(model, modified=modified)
+
+
+def _part_initializers(graph: ir.Graph) -> None:
+    """Give new initializers names that no input and no node's result has.
+
+    NameFixPass of onnx-ir 1.1.0 would, and fails where the name that it makes up is another initializer's.
+    """
+    others = {value.name for value in (*graph.inputs, *(output for node in graph for output in node.outputs))}
+    for name, value in list(graph.initializers.items()):
+        if name in others and not value.is_graph_input() and not value.is_graph_output():
+            value.name = _unique(name, others | graph.initializers.keys())
+
+
+def _unique(name: str, taken: Collection[str | None]) -> str:
+    unique, number = name, 0
+    while unique in taken:
+        number += 1
+        unique = f"{name}_{number}"
+    return unique
 
 
 def constant(value: ir.Value | None) -> NDArray[Any] | None:
@@ -104,10 +124,7 @@ def reduced_axes(node: ir.Node) -> list[int] | None:
 
 def add_initializer(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
     """Register a new constant under a name made unique."""
-    unique, number = name, 0
-    while unique in graph.initializers:
-        number += 1
-        unique = f"{name}_{number}"
+    unique = _unique(name, graph.initializers)
     array = np.ascontiguousarray(array).reshape(array.shape)  # which would be (1,) for a single number
     tensor = ir.tensor(array, name=unique)
     value = ir.Value(name=unique, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
