@@ -19,6 +19,7 @@ from mbexport.reference import npz_bytes, read_npz
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mbexport.accuracy.trace import Trace
     from mbexport.reference import Reference
 
 MANIFEST = "manifest.json"
@@ -26,6 +27,8 @@ MODEL = "model.onnx"
 OPENVINO_MODEL = "model_openvino.onnx"
 """Beside the first where another form of the graph is more than 5% faster on OpenVINO."""
 REFERENCE = "reference.npz"
+TRACE = "trace.npz"
+"""Samples of the graph's inner tensors, for ``validate --explain``."""
 LABELS = "labels.json"
 """The classes in the order of the classifier's numbers, where they are known."""
 
@@ -84,6 +87,19 @@ def read_reference(artifact: Artifact) -> Reference:
     return read_npz(artifact.path / REFERENCE, artifact.manifest)
 
 
+def read_trace(artifact: Artifact) -> Trace:
+    """What the graph's tensors held when it was built.
+
+    Raises:
+        ArtifactError: the artifact has no trace, or a damaged one.
+    """
+    if TRACE not in artifact.manifest.files:
+        raise ArtifactError(f"{artifact.path} holds no {TRACE}, which --explain needs; build the artifact again")
+    from mbexport.accuracy.trace import read_npz as read_trace_npz
+
+    return read_trace_npz(artifact.path / TRACE)
+
+
 def read_labels(artifact: Artifact) -> list[Label] | None:
     """The classes in the order of the classifier's numbers; None where the artifact knows none.
 
@@ -103,11 +119,13 @@ def write_artifact(
     *,
     name: str | None = None,
     labels: list[Label] | None = None,
+    tensors: Trace | None = None,
 ) -> Artifact:
     """Write ``out/<slug>/`` whole or not at all, in the place of an older artifact of that name.
 
     ``manifest.files`` is filled in here. ``models`` maps file names, ``model.onnx`` among them, to serialised ONNX.
-    ``name`` is the folder's, instead of the slug; ``labels`` are the classes, where they are known.
+    ``name`` is the folder's, instead of the slug; ``labels`` are the classes, where they are known; ``tensors`` are
+    samples of what the graph's own held.
 
     Raises:
         OutputError: the place cannot be written to, or something that is not an artifact stands there.
@@ -117,6 +135,10 @@ def write_artifact(
     contents = {**models, REFERENCE: npz_bytes(reference, manifest.input)}
     if labels is not None:
         contents[LABELS] = serde.json_bytes(Labels(labels=labels))
+    if tensors is not None:
+        from mbexport.accuracy.trace import npz_bytes as trace_bytes
+
+        contents[TRACE] = trace_bytes(tensors)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     manifest = msgspec.structs.replace(manifest, files=digests)
     contents[MANIFEST] = serde.json_bytes(manifest)

@@ -9,9 +9,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     Array = NDArray[np.floating[Any]]
+
+NOISE_AMPLITUDES = 4
+"""The difference of two numbers, each with noise of amplitude s, has amplitude sqrt(2) s; four times that is as good as
+never exceeded."""
+_SHARES = (50, 90, 99)
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A row whose largest class is another than the reference's."""
+
+    row: int
+    expected: int
+    got: int
+    margin: float
+    """How far the reference puts ``expected`` above ``got``, in the outputs' own unit."""
+    inside_noise: bool
+    """Whether an error that the threshold allows could turn the two round: rounding, and no fault."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +49,13 @@ class Comparison:
     passed: bool
     reason: str | None = None
     """Why it did not pass, or why passing proves little."""
+    abs_error_quantiles: Mapping[str, float] | None = None
+    """``p50``, ``p90`` and ``p99`` of the absolute error; None where not finite."""
+    cosine: float | None = None
+    """Cosine of the angle between all the reference's numbers and the candidate's; None where either is all zero."""
+    top5_agreement: float | None = None
+    """Share of the reference's five largest classes of each row that are the candidate's too."""
+    flips: tuple[Flip, ...] = ()
 
     def __bool__(self) -> bool:
         return self.passed
@@ -72,14 +99,19 @@ def compare(reference: Array, candidate: Array, *, threshold_db: float, classifi
     ratio = sqnr_db(truth, answer)
     passed = ratio >= threshold_db
     error = np.abs(truth - answer)
+    flips = _flips(truth, answer, threshold_db) if classifier else None
     return Comparison(
         sqnr_db=ratio if math.isfinite(ratio) else None,
         max_abs_error=float(error.max(initial=0.0)),
         mean_abs_error=float(error.mean()) if error.size else 0.0,
-        top1_agreement=_top1_agreement(truth, answer) if classifier else None,
+        top1_agreement=None if flips is None else 1 - len(flips) / _rows(truth),
         threshold_db=threshold_db,
         passed=passed,
         reason=None if passed else _why(ratio, threshold_db),
+        abs_error_quantiles=_quantiles(error),
+        cosine=_cosine(truth, answer),
+        top5_agreement=None if flips is None else _top_agreement(truth, answer),
+        flips=tuple(flips or ()),
     )
 
 
@@ -118,10 +150,41 @@ def _energy(values: NDArray[np.float64]) -> float:
     return float(np.sum(np.square(values)))
 
 
-def _top1_agreement(truth: NDArray[np.float64], answer: NDArray[np.float64]) -> float | None:
+def _rows(truth: NDArray[np.float64]) -> int:
+    return truth.size // int(truth.shape[-1])
+
+
+def _flips(truth: NDArray[np.float64], answer: NDArray[np.float64], threshold_db: float) -> list[Flip] | None:
+    """None where there are no classes to choose from."""
     if truth.size == 0 or truth.shape[-1] == 1:
         return None
-    return float(np.mean(truth.argmax(axis=-1) == answer.argmax(axis=-1)))
+    rows, answers = (array.reshape(-1, truth.shape[-1]) for array in (truth, answer))
+    allowed = NOISE_AMPLITUDES * math.sqrt(2 * np.mean(truth**2)) * 10 ** (-threshold_db / 20)
+    expected, got = rows.argmax(axis=-1), answers.argmax(axis=-1)
+    every = np.arange(len(rows))
+    margins = rows[every, expected] - rows[every, got]
+    return [
+        Flip(int(row), int(expected[row]), int(got[row]), float(margins[row]), bool(margins[row] <= allowed))
+        for row in np.flatnonzero(expected != got)
+    ]
+
+
+def _top_agreement(truth: NDArray[np.float64], answer: NDArray[np.float64], most: int = 5) -> float:
+    count = min(most, truth.shape[-1])
+    rows = (array.reshape(-1, truth.shape[-1]) for array in (truth, answer))
+    expected, got = (np.argsort(-array, axis=-1, kind="stable")[:, :count] for array in rows)
+    return float(np.mean([np.isin(one, other).mean() for one, other in zip(expected, got, strict=True)]))
+
+
+def _quantiles(error: NDArray[np.float64]) -> dict[str, float] | None:
+    if not error.size:
+        return None
+    return {f"p{share}": float(value) for share, value in zip(_SHARES, np.percentile(error, _SHARES), strict=True)}
+
+
+def _cosine(truth: NDArray[np.float64], answer: NDArray[np.float64]) -> float | None:
+    lengths = math.sqrt(_energy(truth)) * math.sqrt(_energy(answer))
+    return float(np.sum(truth * answer)) / lengths if lengths > 0 else None
 
 
 def _why(ratio: float, threshold_db: float) -> str:

@@ -89,6 +89,9 @@ def export(
         graphs, report = _simplify(converted, order)
     if order.strict:
         _refuse_rollbacks(report)
+    import onnx
+
+    from mbexport.accuracy.trace import trace_of
     from mbexport.finish import finish, manifest_of, serialised
 
     about, contract, outputs, reference = converted.about, converted.input, converted.outputs, converted.reference
@@ -100,7 +103,8 @@ def export(
     )
     with clock.step("write"):
         models = {name: serialised(graph, manifest, about.labels) for name, graph in graphs.items()}
-        artifact = write_artifact(order.out, manifest, models, reference, labels=about.labels)
+        tensors = trace_of(onnx.load_from_string(models[MODEL]), reference.inputs)
+        artifact = write_artifact(order.out, manifest, models, reference, labels=about.labels, tensors=tensors)
     return BuildResult(artifact, clock.timings_s, about.notes)
 
 

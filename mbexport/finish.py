@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import onnx_ir as ir
 
+from mbexport.accuracy.probes import size_label
 from mbexport.artifact import MODEL, OPENVINO_MODEL
 from mbexport.convert import BATCH
 from mbexport.errors import ConversionError
@@ -17,7 +18,6 @@ from mbexport.graph.guard import run_model
 from mbexport.graph.opset import ir_version
 from mbexport.manifest import GraphReport, Manifest
 from mbexport.outputs import compare_output, threshold_db
-from mbexport.validate import size_label
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

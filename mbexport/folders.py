@@ -181,6 +181,26 @@ def take_evenly(pictures: Sequence[LabelledPicture], limit: int | None) -> list[
     return [pictures[position] for position in sorted(taken)]
 
 
+def some_pictures(folder: Path, limit: int) -> list[Path]:
+    """At most ``limit`` pictures under a folder, at any depth, spread evenly over all of them.
+
+    Raises:
+        InputError: no folder, no pictures, or a limit below one.
+    """
+    if limit < 1:
+        raise InputError(f"limit must be at least 1, not {limit}")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give one with pictures")
+    try:
+        found = list(_below(folder))
+    except OSError as error:
+        raise InputError(f"{error.filename or folder} cannot be read: {error.strerror}") from error
+    if not found:
+        raise InputError(f"{folder} holds no pictures ({' '.join(sorted(SUFFIXES))})")
+    count = min(limit, len(found))
+    return [found[place * len(found) // count] for place in range(count)]
+
+
 def named_pictures(arguments: Iterable[str]) -> list[Path]:
     """The files that a user means by files, folders (their own pictures, sorted) and patterns; each once.
 

@@ -32,9 +32,28 @@ def compare_output(output: OutputContract, truth: NDArray[Any], answers: Arrays,
         off = float(abs(answer.sum(axis=-1, dtype="float64") - 1).max())
         if off > thresholds.PROBABILITY_SUM_TOLERANCE:  # NaN is left to compare, which says so
             return failure(f"probabilities do not sum to 1: off by {off:.2g}", limit_db)
-    quantity, answered = _comparable(output, truth, answer)
+    quantity, answered = comparable(output, truth, answer)
     found = compare(quantity, answered, threshold_db=limit_db, classifier=output.kind != "features")
     return replace(found, reason=_caveat(output, quantity)) if found.passed else found
+
+
+def probability_error(output: OutputContract, truth: NDArray[Any], answers: Arrays) -> float | None:
+    """The largest absolute error of a class's probability; None where there are no classes, or no such answer."""
+    import numpy as np
+
+    answer = answers.get(output.name)
+    if output.kind == "features" or answer is None or answer.shape != truth.shape or not np.isfinite(answer).all():
+        return None
+    one, other = (array if output.kind == "probabilities" else _softmax(array) for array in (truth, answer))
+    return float(np.abs(one - other).max(initial=0.0))
+
+
+def _softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    import numpy as np
+
+    powers: NDArray[Any] = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    shares: NDArray[Any] = powers / powers.sum(axis=-1, keepdims=True)
+    return shares
 
 
 def _caveat(output: OutputContract, quantity: NDArray[Any]) -> str | None:
@@ -54,7 +73,7 @@ def _caveat(output: OutputContract, quantity: NDArray[Any]) -> str | None:
     return None
 
 
-def _comparable(output: OutputContract, truth: NDArray[Any], answer: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def comparable(output: OutputContract, truth: NDArray[Any], answer: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """The quantity that SQNR is taken of: logits without their common offset, or features as they are.
 
     Logits are moved by the truth's mean on both sides. So an offset that all classes share does not count as signal,
@@ -80,14 +99,27 @@ def threshold_db(output: OutputContract, reference: Reference, ops: Collection[s
     Raises:
         ArtifactError: the reference is too noisy to prove anything.
     """
+    return float32_floor_db(output, reference) - margin_db(ops)
+
+
+def margin_db(ops: Collection[str]) -> float:
+    """How far a float32 runtime may stand under the noise floor of a graph with these operators."""
+    return thresholds.F32_RESIZE_MARGIN_DB if "Resize" in ops else thresholds.F32_MARGIN_DB
+
+
+def float32_floor_db(output: OutputContract, reference: Reference) -> float:
+    """SQNR of Keras's float32 against float64, the artifact's own noise floor; rounding of exact answers included.
+
+    Raises:
+        ArtifactError: the reference is too noisy to prove anything.
+    """
     from mbexport.compare import sqnr_db
 
     truth, keras = reference.keras_float64[output.name], reference.keras_float32[output.name]
-    floor_db = sqnr_db(*_comparable(output, truth, keras)) if truth.shape == keras.shape else math.nan
+    floor_db = sqnr_db(*comparable(output, truth, keras)) if truth.shape == keras.shape else math.nan
     if not floor_db >= thresholds.F32_LEAST_FLOOR_DB:
         raise ArtifactError(
             f"the stored reference of output {output.name} proves nothing: Keras float32 stands {floor_db:.1f} dB from "
             f"float64, at least {thresholds.F32_LEAST_FLOOR_DB:.0f} dB are needed; check the weights and build again"
         )
-    margin_db = thresholds.F32_RESIZE_MARGIN_DB if "Resize" in ops else thresholds.F32_MARGIN_DB
-    return min(floor_db, thresholds.F32_ROUNDING_DB) - margin_db
+    return min(floor_db, thresholds.F32_ROUNDING_DB)

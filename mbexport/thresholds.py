@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+Precision = Literal["tf32", "bf16", "f16", "int8"]
+"""What is narrower than float32 and what engines compute in."""
+
 F32_MARGIN_DB = 8.0
 """How far under the artifact's own float32 noise floor (Keras float32 against float64) a float32 runtime may stand.
 
@@ -25,6 +30,34 @@ F32_LEAST_FLOOR_DB = 60.0
 At 60 dB the limit is 52 dB: noise of a four-hundredth of the signal would pass, more than many a wrong graph makes. The
 networks of benchmarks/grid.py stand above 95 dB.
 """
+
+PRECISION_MARGINS_DB: dict[Precision, float] = {"tf32": 27.0, "bf16": 2.0, "f16": 10.0, "int8": 10.0}
+"""How far under a precision's own noise, measured by rounding the graph's numbers to it, a runtime may stand, besides
+what chance may add (:mod:`mbexport.accuracy.chance`).
+
+Measured by benchmarks/precision_limits.py over 39 networks. bf16: OpenVINO on a CPU stood 0.3 dB under it at worst, and
+of one that fuses nothing the noise is 1.2 dB louder. f16: ONNX Runtime with an f16 file stood over it, and a double
+whose sums are f16 too, in the worst order, 9.7 dB under it. int8: ONNX Runtime's static quantisation, 8.4 dB. TF32 was
+measured on no GPU: a double that cuts numbers instead of rounding them, the worst that tensor cores could do, stood
+28.6 dB under it, chance included.
+"""
+
+NOISE_FREEDOMS = 60
+"""How many independent numbers the noise of one picture's answer is worth, however many classes there are.
+
+Over 1000 classes the noise of one picture in two realisations of bf16 differs with a standard deviation of 0.96 dB, as
+sums of 82 squares do; with 60, what benchmarks/precision_limits.py draws of 10 to 1000 classes and 4 pictures stays
+within what :mod:`mbexport.accuracy.chance` allows.
+"""
+
+CHANCE_DEVIATIONS = 3.72
+"""Standard deviations of the normal distribution that chance exceeds once in 10,000 rows."""
+
+TENSOR_MARGIN_DB = 12.0
+"""How far under the limit of the whole an inner tensor may stand before ``--explain`` calls it wrong.
+
+On both CPU runtimes no tensor of V2, V3 Large, Small and minimalistic, with random and real weights, stands under the
+network's own outputs; 12 dB more leave room for one that does. Faults leave less than 80 dB."""
 
 RAW_GRAPH_DB = 80.0
 """The least SQNR of TensorFlow's float32 against the raw ONNX graph evaluated in float64, which is to be its truth.

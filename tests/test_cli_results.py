@@ -62,8 +62,10 @@ def test_validate_json(here: Path) -> None:
     assert done.exit_code == 0
     document = json.loads(done.stdout)
     assert document["passed"] is True
-    assert [row.keys() >= VALIDATION_ROW for row in document["rows"]] == [True]
-    assert document["rows"][0]["precision"] == {"requested": "f32", "effective": "f32"}
+    assert [row.keys() >= VALIDATION_ROW for row in document["rows"]] == [True, True]
+    assert [row["mode"] for row in document["rows"]] == ["parity", "production"]
+    assert [row["precision"]["requested"] for row in document["rows"]] == ["f32", "default"]
+    assert [row["precision"]["effective"] for row in document["rows"]] == ["f32", "f32"]
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])

@@ -110,7 +110,7 @@ def test_nodes_stay_few_and_are_named_after_layers(constructor: str, alpha: floa
 
 def test_artifact_says_what_it_is(small_artifact: Artifact) -> None:
     manifest = json.loads((small_artifact.path / "manifest.json").read_text())
-    assert set(manifest["files"]) == {"model.onnx", "reference.npz"}  # no labels: it has 20 classes
+    assert set(manifest["files"]) == {"model.onnx", "reference.npz", "trace.npz"}  # no labels: it has 20 classes
     for name, digest in manifest["files"].items():
         assert hashlib.sha256((small_artifact.path / name).read_bytes()).hexdigest() == digest
     assert manifest["weights"] == {
@@ -196,7 +196,9 @@ def test_real_v3_small(real_data: Path, tmp_path: Path) -> None:
     artifact = build(ModelSpec(variant="small"), weights=str(weights), out=tmp_path).artifact
     report = validate(read_artifact(artifact.path), resolve_targets(RUNTIMES))
     assert report.passed
-    assert all(row.precision.effective == "f32" and (row.sqnr_db or 0) >= 100 for row in report.rows)
+    parity = [row for row in report.rows if row.mode == "parity"]
+    assert len(parity) == len(RUNTIMES)
+    assert all(row.precision.effective == "f32" and (row.sqnr_db or 0) >= 100 for row in parity)
     assert artifact.manifest.weights.sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
@@ -215,7 +217,7 @@ def test_opset_13_has_a_file_for_each_engine(tmp_path: Path) -> None:
     gates, swishes = 9, 19  # squeeze-excite blocks and hard swishes of V3 Small (Howard et al. 2019, table 2)
     assert (found["ort:cpu"]["HardSigmoid"], found["ort:cpu"]["Clip"]) == (swishes, gates)
     assert (found["openvino:cpu"]["HardSigmoid"], found["openvino:cpu"]["Clip"]) == (0, gates + swishes)
-    assert set(artifact.manifest.files) == {"model.onnx", "model_openvino.onnx", "reference.npz"}
+    assert set(artifact.manifest.files) == {"model.onnx", "model_openvino.onnx", "reference.npz", "trace.npz"}
     assert_passes(artifact)
 
 

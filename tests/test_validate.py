@@ -15,7 +15,7 @@ from mbexport.artifact import read_reference, write_artifact
 from mbexport.errors import ArtifactError, EngineError
 from mbexport.reference import Reference
 from mbexport.runtimes import ENGINES, SessionFacts
-from mbexport.validate import ValidationReport, validate
+from mbexport.validate import Checks, ValidationReport, validate
 from tests.tiny import CLASSES, TinyNetwork, tiny_artifact
 
 if TYPE_CHECKING:
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from mbexport.manifest import OutputKind
 
 TARGETS = ["ort:cpu", "openvino:cpu"]
+PARITY = Checks(modes=("parity",))
 ALL_KINDS: tuple[OutputKind, ...] = ("features", "logits", "probabilities")
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_right_graph_passes(target: str, kind: OutputKind, tmp_path: Path) -> None:
-    report = validate(tiny_artifact(tmp_path, TinyNetwork(outputs=(kind,))), [target], threads=1)
+    report = validate(tiny_artifact(tmp_path, TinyNetwork(outputs=(kind,))), [target], PARITY, threads=1)
     (row,) = report.rows
     assert row.reason is None
     assert report.passed
@@ -81,7 +82,7 @@ def edit(model: onnx.ModelProto, name: str, change: Callable[[NDArray[Any]], NDA
 def test_wrong_graph_fails(target: str, fault: Callable[[onnx.ModelProto], None], tmp_path: Path) -> None:
     model = TinyNetwork().onnx_model()
     fault(model)
-    report = validate(tiny_artifact(tmp_path, model=model.SerializeToString()), [target])
+    report = validate(tiny_artifact(tmp_path, model=model.SerializeToString()), [target], PARITY)
     (row,) = report.rows
     assert not report.passed
     assert not row.passed
@@ -110,7 +111,7 @@ def appended(kind: OutputKind, operator: str, value: float, network: TinyNetwork
 def test_what_centring_would_hide_fails(target: str, kind: OutputKind, operator: str, tmp_path: Path) -> None:
     """All logits moved alike, or all probabilities scaled alike, leave the centred logits as they were."""
     artifact = tiny_artifact(tmp_path, TinyNetwork(outputs=(kind,)), model=appended(kind, operator, 1.5))
-    (row,) = validate(artifact, [target]).rows
+    (row,) = validate(artifact, [target], PARITY).rows
     assert not row.passed
     if kind == "probabilities":
         assert "do not sum to 1: off by 0.5" in str(row.reason)
@@ -118,10 +119,10 @@ def test_what_centring_would_hide_fails(target: str, kind: OutputKind, operator:
 
 def test_worst_output_counts(tmp_path: Path) -> None:
     network = TinyNetwork(outputs=ALL_KINDS)
-    assert validate(tiny_artifact(tmp_path, network), TARGETS).passed
+    assert validate(tiny_artifact(tmp_path, network), TARGETS, PARITY).passed
     model = network.onnx_model()
     edit(model, "bias", lambda bias: bias + np.array([0.01, 0, 0, 0, 0]))  # leaves the features right
-    for row in validate(tiny_artifact(tmp_path, network, model=model.SerializeToString()), TARGETS).rows:
+    for row in validate(tiny_artifact(tmp_path, network, model=model.SerializeToString()), TARGETS, PARITY).rows:
         assert not row.passed
         assert row.max_abs_error == pytest.approx(0.01, rel=1e-3)  # of the logits, where nothing dilutes it
 
@@ -129,7 +130,7 @@ def test_worst_output_counts(tmp_path: Path) -> None:
 def test_missing_output_is_named(tmp_path: Path) -> None:
     network = TinyNetwork(outputs=("features", "logits"))
     model = TinyNetwork(outputs=("features",)).onnx_model().SerializeToString()
-    for row in validate(tiny_artifact(tmp_path, network, model=model), TARGETS).rows:
+    for row in validate(tiny_artifact(tmp_path, network, model=model), TARGETS, PARITY).rows:
         assert not row.passed
         assert row.reason == "the model has no output logits, only features"
 
@@ -137,13 +138,13 @@ def test_missing_output_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("batch", "count"), [(1, 3), (2, 3), (2, 4), (4, 3), (None, 1)])
 def test_static_and_dynamic_batches(target: str, batch: int | None, count: int, tmp_path: Path) -> None:
-    report = validate(tiny_artifact(tmp_path, batch=batch, count=count), [target])
+    report = validate(tiny_artifact(tmp_path, batch=batch, count=count), [target], PARITY)
     assert report.passed, report.rows
 
 
 def test_one_class_is_always_certain(tmp_path: Path) -> None:
     """Softmax over one class is 1 whatever comes in: bit-equal, nothing to agree on, and nothing proven."""
-    for row in validate(tiny_artifact(tmp_path, one_class()), TARGETS).rows:
+    for row in validate(tiny_artifact(tmp_path, one_class()), TARGETS, PARITY).rows:
         assert (row.passed, row.sqnr_db, row.top1_agreement, row.max_abs_error) == (True, None, None, 0.0)
         assert "proves nothing" in str(row.reason)
         assert "--classifier-activation none" in str(row.reason)
@@ -158,7 +159,7 @@ def one_class() -> TinyNetwork:
 def test_one_class_is_compared_with_1_itself(tmp_path: Path) -> None:
     """An answer whose sum is near enough to 1, and that is yet not 1."""
     model = appended("probabilities", "Mul", 1 + 1e-5, one_class())
-    for row in validate(tiny_artifact(tmp_path, one_class(), model=model), TARGETS).rows:
+    for row in validate(tiny_artifact(tmp_path, one_class(), model=model), TARGETS, PARITY).rows:
         assert not row.passed
         assert row.max_abs_error == pytest.approx(1e-5, rel=0.01)
         assert row.sqnr_db == pytest.approx(100, abs=0.1)  # -20 log10(1e-5)
@@ -168,14 +169,14 @@ def test_one_class_is_compared_with_1_itself(tmp_path: Path) -> None:
 def test_reference_without_any_signal_says_so(kind: OutputKind, tmp_path: Path) -> None:
     network = TinyNetwork(outputs=(kind,))
     network.weights = {name: np.zeros_like(array) for name, array in network.weights.items()}
-    for row in validate(tiny_artifact(tmp_path, network), TARGETS).rows:
+    for row in validate(tiny_artifact(tmp_path, network), TARGETS, PARITY).rows:
         assert row.passed
         assert f"{kind} carry no signal" in str(row.reason)
 
 
 def test_output_that_proves_little_is_the_one_that_is_told(tmp_path: Path) -> None:
     network = TinyNetwork(outputs=("logits", "probabilities"), weights=one_class().weights)
-    for row in validate(tiny_artifact(tmp_path, network), TARGETS).rows:
+    for row in validate(tiny_artifact(tmp_path, network), TARGETS, PARITY).rows:
         assert row.passed
         assert "proves nothing" in str(row.reason)
 
@@ -185,16 +186,16 @@ def test_manifest_without_an_input_shape_is_refused(tmp_path: Path) -> None:
     contract = msgspec.structs.replace(artifact.manifest.input, shape=[])
     shapeless = replace(artifact, manifest=msgspec.structs.replace(artifact.manifest, input=contract))
     with pytest.raises(ArtifactError, match="input no shape; build the artifact again"):
-        validate(shapeless, TARGETS)
+        validate(shapeless, TARGETS, PARITY)
 
 
 def test_report_is_finite_json_with_the_promised_keys(tmp_path: Path) -> None:
     model = TinyNetwork().onnx_model()
     not_finite(model)
-    report = validate(tiny_artifact(tmp_path, model=model.SerializeToString()), TARGETS)
+    report = validate(tiny_artifact(tmp_path, model=model.SerializeToString()), TARGETS, PARITY)
     document = msgspec.json.decode(msgspec.json.encode(report))
-    assert set(document) == {"passed", "rows", "sizes", "golden"}
-    assert set(document["rows"][0]) == {
+    assert set(document) == {"passed", "rows", "sizes", "batches", "golden", "images", "explanations"}
+    assert set(document["rows"][0]) >= {
         "runtime",
         "mode",
         "precision",
@@ -258,7 +259,7 @@ def test_right_answers_do_not_excuse_another_precision_or_device(
     device: str, changes: dict[str, Any], reason: str | None, monkeypatch: pytest.MonkeyPatch, doubled: Artifact
 ) -> None:
     monkeypatch.setattr(Double, "said", replace(Double.said, **changes))
-    (row,) = validate(doubled, [f"double:{device}"]).rows
+    (row,) = validate(doubled, [f"double:{device}"], PARITY).rows
     assert (row.passed, row.reason) == (reason is None, reason)
     assert row.sqnr_db is not None
     assert row.sqnr_db == pytest.approx(row.threshold_db + thresholds.F32_MARGIN_DB)
@@ -269,12 +270,12 @@ def test_engine_that_fails_makes_a_row_and_leaves_the_others(
 ) -> None:
     monkeypatch.setattr(Double, "failure", EngineError("double:cpu failed while running: out of memory"))
     told: list[str] = []
-    report = validate(doubled, ["double:cpu", *TARGETS], progress=told.append)
+    report = validate(doubled, ["double:cpu", *TARGETS], PARITY, progress=told.append)
     assert [row.passed for row in report.rows] == [False, True, True]
     assert report.rows[0].reason == "double:cpu failed while running: out of memory"
-    assert report.rows[0].precision.effective is None
+    assert report.rows[0].precision.effective == "f32"  # it was loaded, and said so
     assert not report.passed
-    assert told == ["double:cpu", *TARGETS]
+    assert told == [f"{target} parity" for target in ("double:cpu", *TARGETS)]
 
 
 @pytest.mark.parametrize("error", [0.01, np.nan])
@@ -290,7 +291,7 @@ def test_reference_that_proves_nothing_is_refused(error: float, tmp_path: Path) 
         Reference(reference.inputs, noisy, reference.keras_float64),
     )
     with pytest.raises(ArtifactError, match="proves nothing"):
-        validate(artifact, TARGETS)
+        validate(artifact, TARGETS, PARITY)
 
 
 def test_needs_no_tensorflow_and_prints_nothing(tmp_path: Path) -> None:
@@ -306,4 +307,6 @@ def test_needs_no_tensorflow_and_prints_nothing(tmp_path: Path) -> None:
 
 
 def test_nothing_validated_is_not_a_pass(tmp_path: Path) -> None:
-    assert validate(tiny_artifact(tmp_path), []) == ValidationReport(passed=False, rows=[], sizes=[(8, 8)])
+    assert validate(tiny_artifact(tmp_path), [], PARITY) == ValidationReport(
+        passed=False, rows=[], sizes=[(8, 8)], batches=[3, 1]
+    )

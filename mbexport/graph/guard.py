@@ -13,7 +13,7 @@ import onnx_ir as ir
 from mbexport.compare import Comparison, centred_log, compare, is_flat
 from mbexport.graph import tools
 from mbexport.manifest import PassReport
-from mbexport.runtimes.ort import engine_errors, import_onnxruntime
+from mbexport.runtimes.ort import run_unoptimized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,16 +58,8 @@ class Guarded:
 
 def run_model(model: ir.Model, feeds: Arrays) -> dict[str, NDArray[Any]]:
     """Outputs by name from ONNX Runtime on the CPU, its own graph optimizer off so that only this graph is judged."""
-    ort = import_onnxruntime()
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
     proto, constants = tools.light_proto(model)
-    feeds = {**feeds, **{name: tensor.numpy() for name, tensor in constants.items()}}
-    with engine_errors("ONNX Runtime refuses the graph"):
-        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, feeds), strict=True))
+    return run_unoptimized(proto, {**feeds, **{name: tensor.numpy() for name, tensor in constants.items()}})
 
 
 def guarded(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from mbexport.errors import InputError, MissingDeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Any, Self
@@ -65,6 +65,8 @@ class SessionFacts:
     """Effective precision: f32, tf32, bf16, f16 or int8."""
     placement: Mapping[str, int]
     """Device -> number of nodes."""
+    operators: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Device -> the types of the nodes that it runs, in the engine's words, each once."""
     options: Mapping[str, str] = field(default_factory=dict)
     """The exact engine options, for the record."""
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -121,6 +121,7 @@ class OpenVinoSession:
         return SessionFacts(
             precision=_narrowest(work),
             placement={devices: len(work)},
+            operators={devices: sorted({layer for layer, _ in work})},
             options={key: str(value) for key, value in self._config.items()},
             versions={"openvino": self._ov.get_version().partition("-releases")[0]},
         )

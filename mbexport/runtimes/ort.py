@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import ModuleType, TracebackType
 
+    import onnx
     from numpy.typing import NDArray
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -113,13 +114,14 @@ class OrtSession:
         return call_on_cuda if self._device == "cuda" else functools.partial(_run_bound, session, binding, feeds)
 
     def facts(self) -> SessionFacts:
-        placement: dict[str, int] = {}
+        types: dict[str, list[str]] = {}
         for subgraph in self._session.get_provider_graph_assignment_info():
             device = _DEVICES.get(subgraph.ep_name, subgraph.ep_name)
-            placement[device] = placement.get(device, 0) + len(subgraph.get_nodes())
+            types.setdefault(device, []).extend(node.op_type for node in subgraph.get_nodes())
         return SessionFacts(
             precision=self._precision(),
-            placement=placement,
+            placement={device: len(found) for device, found in types.items()},
+            operators={device: sorted(set(found)) for device, found in types.items()},
             options=self._settings,
             versions={"onnxruntime": self._ort.__version__},
         )
@@ -155,6 +157,22 @@ def import_onnxruntime() -> ModuleType:
         raise MissingPackageError(f"onnxruntime is broken (it holds no code); {_INSTALL} --force-reinstall")
     module: ModuleType = onnxruntime
     return module
+
+
+def run_unoptimized(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Outputs by name on the CPU, ONNX Runtime's graph optimizer off so that this graph and no other is run.
+
+    Raises:
+        ArtifactError, EngineError: ONNX Runtime cannot load or run the model.
+    """
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = _SILENT
+    with engine_errors("ONNX Runtime refuses the graph"):
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
 def _open_session(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mbexport.accuracy.graph_float64 import in_float64
 from mbexport.compare import sqnr_db
 from mbexport.convert import first_line, onnx_from_graph
 from mbexport.errors import ConversionError, MbexportError
@@ -82,27 +83,3 @@ class FunctionNetwork:
 
         config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
         return tf.compat.v1.Session(graph=self.running, config=config)
-
-
-def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which every float32 is a float64: weights, constants, and what Cast makes."""
-    import onnx
-    from onnx import TensorProto, numpy_helper
-
-    def doubled(tensor: onnx.TensorProto) -> None:
-        if tensor.data_type == TensorProto.FLOAT:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
-
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    for tensor in copied.graph.initializer:
-        doubled(tensor)
-    for value in (*copied.graph.input, *copied.graph.output):
-        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
-            value.type.tensor_type.elem_type = TensorProto.DOUBLE
-    for node in copied.graph.node:
-        for attribute in node.attribute:
-            doubled(attribute.t)
-            if node.op_type == "Cast" and attribute.i == TensorProto.FLOAT:
-                attribute.i = TensorProto.DOUBLE
-    return copied

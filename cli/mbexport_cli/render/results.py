@@ -31,7 +31,7 @@ def benched(artifact: "Artifact", report: "BenchReport") -> Iterator[RenderableT
 
 
 def validation(report: "ValidationReport") -> Iterator[RenderableType]:
-    figures = ("SQNR dB", "least dB", "max error", "top-1")
+    figures = ("SQNR dB", "least", "max error", "top-1")
     table = new_table("accuracy", "mode", "precision", *figures, "verdict", right=figures)
     for row in report.rows:
         table.add_row(
@@ -45,10 +45,25 @@ def validation(report: "ValidationReport") -> Iterator[RenderableType]:
             verdict("passed" if row.passed else "FAILED"),
         )
     yield table
+    yield from _limits(report)
     yield from reasons((row.runtime, row.mode, [row.reason] if row.reason else []) for row in report.rows)
+    yield from _flips(report)
     if len(report.sizes) > 1:
         yield f"the worst of {', '.join(size_text(size) for size in report.sizes)}"
     yield ""
+
+
+def _limits(report: "ValidationReport") -> Iterator[RenderableType]:
+    origins = {f"{row.threshold_db:.1f}": row.threshold_origin for row in report.rows}
+    yield from (f"least {least_db} dB: {origin}" for least_db, origin in origins.items())
+
+
+def _flips(report: "ValidationReport") -> Iterator[RenderableType]:
+    for row in report.rows:
+        for flip in row.flips:
+            word = "inside the noise" if flip.inside_noise else "more than noise"
+            apart = f"class {flip.expected} became {flip.got}, {flip.margin:.2g} apart: {word}"
+            yield note(f"{row.runtime} {row.mode}: {flip.picture}: {apart}")
 
 
 def bench(report: "BenchReport") -> Iterator[RenderableType]:

@@ -1,0 +1,1 @@
+"""What a runtime's answers are held to, and where a wrong one comes from."""
