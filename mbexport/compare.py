@@ -120,6 +120,15 @@ def failure(reason: str, threshold_db: float) -> Comparison:
     return Comparison(None, None, None, None, threshold_db, passed=False, reason=reason)
 
 
+def standing(comparison: Comparison) -> tuple[bool, bool, float]:
+    """Orders comparisons from worst to best: failed ones, those that prove little, then by the distance to go."""
+    if comparison.sqnr_db is None:
+        distance_db = math.inf if comparison.passed else -math.inf
+    else:
+        distance_db = comparison.sqnr_db - comparison.threshold_db
+    return comparison.passed, comparison.reason is None, distance_db
+
+
 FLAT_LOGITS = 1e-4
 """Logits smaller than this (root mean square, centred) are lost in float32 probabilities, which round them by 2^-24:
 less than 65 dB could be proven of them. Networks that were never trained give such answers."""

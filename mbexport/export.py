@@ -89,22 +89,19 @@ def export(
         graphs, report = _simplify(converted, order)
     if order.strict:
         _refuse_rollbacks(report)
-    import onnx
-
-    from mbexport.accuracy.trace import trace_of
     from mbexport.finish import finish, manifest_of, serialised
 
     about, contract, outputs, reference = converted.about, converted.input, converted.outputs, converted.reference
     with clock.step("check against Keras"):
-        for graph in graphs.values():
-            finish(graph, contract, outputs, reference, order.export.batch)
+        traces = {
+            name: finish(graph, contract, outputs, reference, order.export.batch) for name, graph in graphs.items()
+        }
     manifest = manifest_of(
         about, order.export, contract=contract, outputs=outputs, report=report, files=graphs, golden=reference.golden
     )
     with clock.step("write"):
         models = {name: serialised(graph, manifest, about.labels) for name, graph in graphs.items()}
-        tensors = trace_of(onnx.load_from_string(models[MODEL]), reference.inputs)
-        artifact = write_artifact(order.out, manifest, models, reference, labels=about.labels, tensors=tensors)
+        artifact = write_artifact(order.out, manifest, models, reference, labels=about.labels, tensors=traces[MODEL])
     return BuildResult(artifact, clock.timings_s, about.notes)
 
 

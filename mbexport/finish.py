@@ -9,6 +9,7 @@ import msgspec
 import onnx_ir as ir
 
 from mbexport.accuracy.probes import size_label
+from mbexport.accuracy.trace import trace_of
 from mbexport.artifact import MODEL, OPENVINO_MODEL
 from mbexport.convert import BATCH
 from mbexport.errors import ConversionError
@@ -22,6 +23,7 @@ from mbexport.outputs import compare_output, threshold_db
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from mbexport.accuracy.trace import Trace
     from mbexport.labels import Label
     from mbexport.manifest import InputContract, OutputContract
     from mbexport.reference import Golden, Reference
@@ -33,8 +35,11 @@ TOOLS = ("tensorflow", "keras", "tf2onnx", "onnx", "onnx-ir", "onnxscript", "num
 
 def finish(
     graph: ir.Model, contract: InputContract, outputs: Sequence[OutputContract], reference: Reference, batch: int | None
-) -> None:
+) -> Trace:
     """Open the size where the contract does, check the whole against Keras, and fix the batch; in place.
+
+    Returns:
+        What the graph's tensors held meanwhile, on the first size's pictures.
 
     Raises:
         ConversionError: an output does not agree with Keras's float64, to the limit that ``validate`` holds runtimes
@@ -42,23 +47,28 @@ def finish(
     """
     if contract.is_dynamic:
         free_size(graph, contract.layout)
-    _check_whole(graph, contract, outputs, reference)
+    trace = _check_whole(graph, contract, outputs, reference)
     if batch is not None:
         _fix_batch(graph, batch)
+    return trace
 
 
 def _check_whole(
     graph: ir.Model, contract: InputContract, outputs: Sequence[OutputContract], reference: Reference
-) -> None:
+) -> Trace:
     ops = {node.op_type for node in graph.graph}
-    for at_size in reference.each:
-        answers = run_model(graph, at_size.inputs)
+    trace: Trace = {}
+    for number, at_size in enumerate(reference.each):
+        answers = run_model(graph, at_size.inputs, expose=number == 0)
+        if number == 0:
+            trace = trace_of(answers)
         for output in outputs:
             truth = at_size.keras_float64[output.name]
             comparison = compare_output(output, truth, answers, threshold_db(output, at_size, ops))
             if not comparison:
                 where = f"{output.name}{size_label(contract, at_size)}"
                 raise ConversionError(f"the graph does not agree with Keras on {where}: {comparison.reason}")
+    return trace
 
 
 def _fix_batch(graph: ir.Model, batch: int) -> None:

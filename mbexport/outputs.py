@@ -99,12 +99,15 @@ def threshold_db(output: OutputContract, reference: Reference, ops: Collection[s
     Raises:
         ArtifactError: the reference is too noisy to prove anything.
     """
-    return float32_floor_db(output, reference) - margin_db(ops)
+    return float32_floor_db(output, reference) - margin_db(output, reference, ops)
 
 
-def margin_db(ops: Collection[str]) -> float:
-    """How far a float32 runtime may stand under the noise floor of a graph with these operators."""
-    return thresholds.F32_RESIZE_MARGIN_DB if "Resize" in ops else thresholds.F32_MARGIN_DB
+def margin_db(output: OutputContract, reference: Reference, ops: Collection[str]) -> float:
+    """How far a float32 runtime may stand under the noise floor: more where few numbers leave much to chance."""
+    from mbexport.accuracy.chance import chance_db
+
+    least = thresholds.F32_RESIZE_MARGIN_DB if "Resize" in ops else thresholds.F32_MARGIN_DB
+    return max(least, min(chance_db(output, reference.keras_float64[output.name]), thresholds.F32_MOST_MARGIN_DB))
 
 
 def float32_floor_db(output: OutputContract, reference: Reference) -> float:

@@ -20,6 +20,9 @@ REFERENCE_PICTURES = 4
 """How many pictures each size's reference is computed from."""
 REFERENCE_SEED = 2**31
 """Apart from every calibration seed in practice, so that references are not the pictures calibrated on."""
+_SHAPES_SEED = REFERENCE_SEED + 9
+"""Of the seeds tried, the one that makes trained networks cross most knees and no picture outweigh the others."""
+_SHAPES, _NOISE = 12, 16
 _PIXELS = 8 * 224 * 224
 _FEWEST, _MOST = 8, 64
 
@@ -44,4 +47,33 @@ def pictures(count: int, height: int, width: int, seed: int) -> NDArray[np.uint8
     contrast = rng.integers(8, 20, (count, 1, 1, 1), np.int64)
     tint = rng.integers(80, 176, (count, 1, 1, 3), np.int64)
     shown: NDArray[np.uint8] = np.clip(total * contrast // 96 + tint, 0, 255).astype(np.uint8)
+    return shown
+
+
+def reference_pictures(height: int, width: int) -> NDArray[np.uint8]:
+    """The pictures that references are computed from, (REFERENCE_PICTURES, height, width, 3), values 0..255.
+
+    Two are made as for calibration, two show plain areas between hard edges, as photographs do, and a fine checkerboard
+    in a corner. Those drive the deep layers of trained networks further: MobileNetV2 1.0 crosses all of its 70 knees
+    instead of 62. Noise covers the areas, for rounding is the same in every pixel of an even one, and does not average
+    out: the noise floor of V3 Small at 320 px was then 13 dB off what other engines' order of summation gives.
+    """
+    shown = pictures(REFERENCE_PICTURES, height, width, REFERENCE_SEED)
+    rng = np.random.Generator(np.random.PCG64(_SHAPES_SEED))
+    plain = np.stack([_rectangles(rng, height, width) for _ in range(2)])
+    rows, columns = np.ogrid[: height // 4, : width // 4]
+    plain[1, height - height // 4 :, width - width // 4 :] = ((rows // 2 + columns // 2) % 2 * 255)[..., None]
+    plain += rng.integers(-_NOISE, _NOISE + 1, plain.shape, np.int64)
+    shown[2:] = np.clip(plain, 0, 255)
+    return shown
+
+
+def _rectangles(rng: np.random.Generator, height: int, width: int) -> NDArray[np.int64]:
+    """The same ones at every size, each up to half as high and as wide as the picture, one behind them all."""
+    drawn = rng.integers(0, 256, (_SHAPES, 7), np.int64)
+    shown = np.empty((height, width, 3), np.int64)
+    shown[:] = drawn[0, :3]
+    for y, x, tall, wide, *colour in drawn[1:]:
+        top, left = y * height // 256, x * width // 256
+        shown[top : top + 1 + tall * height // 512, left : left + 1 + wide * width // 512] = colour
     return shown

@@ -39,11 +39,20 @@ def read_document(path: Path, kind: type[T], version: int, upgrades: Mapping[int
         DocumentError: not JSON, not of this kind, or (NewerSchemaError) of a newer schema.
     """
     try:
-        document = msgspec.json.decode(path.read_bytes())
-    except msgspec.DecodeError as error:
-        raise DocumentError(f"{path} is not valid JSON ({error})") from error
+        data = path.read_bytes()
     except OSError as error:
         raise DocumentError(f"{path} cannot be read: {error.strerror}") from error
+    return parse_document(data, path, kind, version, upgrades)
+
+
+def parse_document(
+    data: bytes, path: Path, kind: type[T], version: int, upgrades: Mapping[int, Upgrade] | None = None
+) -> T:
+    """The same for a document's bytes, which came from ``path``."""
+    try:
+        document = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise DocumentError(f"{path} is not valid JSON ({error})") from error
     found = document.get("schema_version") if isinstance(document, dict) else None
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise DocumentError(f"{path} has no schema_version; it was not written by mbexport")

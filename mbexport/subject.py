@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mbexport.convert import INPUT
-from mbexport.pictures import REFERENCE_PICTURES, REFERENCE_SEED, pictures
+from mbexport.pictures import reference_pictures
 from mbexport.reference import Reference
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def reference_of(subject: Subject, rule: InputRule) -> Reference:
 
 
 def _answers(network: Network, size: tuple[int, int], rule: InputRule) -> Reference:
-    shown = pictures(REFERENCE_PICTURES, *size, REFERENCE_SEED)[..., : network.picture_shape[2]]
+    shown = reference_pictures(*size)[..., : network.picture_shape[2]]
     inputs = rule.apply(shown)
     names = network.output_names
 

@@ -14,6 +14,12 @@ Another order of summation moves the noise of a float32 network a little: over t
 stands more than 2 dB under the floor. 8 dB is 2.5 times the noise's amplitude; a fault must add more than that.
 """
 
+F32_MOST_MARGIN_DB = 40.0
+"""The most that chance may add to that, where an output holds a few numbers (:mod:`mbexport.accuracy.chance`).
+
+With 1000 classes it adds nothing, with 4 pictures of 2 classes it makes 24 dB of the 8.
+"""
+
 F32_RESIZE_MARGIN_DB = 24.0
 """The same for a graph with a Resize: each engine reckons the weights of its interpolation in float32 its own way.
 
@@ -35,11 +41,11 @@ PRECISION_MARGINS_DB: dict[Precision, float] = {"tf32": 27.0, "bf16": 2.0, "f16"
 """How far under a precision's own noise, measured by rounding the graph's numbers to it, a runtime may stand, besides
 what chance may add (:mod:`mbexport.accuracy.chance`).
 
-Measured by benchmarks/precision_limits.py over 39 networks. bf16: OpenVINO on a CPU stood 0.3 dB under it at worst, and
-of one that fuses nothing the noise is 1.2 dB louder. f16: ONNX Runtime with an f16 file stood over it, and a double
-whose sums are f16 too, in the worst order, 9.7 dB under it. int8: ONNX Runtime's static quantisation, 8.4 dB. TF32 was
-measured on no GPU: a double that cuts numbers instead of rounding them, the worst that tensor cores could do, stood
-28.6 dB under it, chance included.
+Measured by benchmarks/precision_limits.py over 39 networks. bf16: OpenVINO on a CPU stood 0.3 dB under it at worst;
+2 dB leave room for engines that fuse less and so round more often. f16: ONNX Runtime with an f16 file stood over it,
+and a double whose sums are f16 too, in the worst order, 9.7 dB under it. int8: ONNX Runtime's static quantisation,
+8.4 dB. TF32 was measured on no GPU: a double that cuts numbers instead of rounding them, the worst that tensor cores
+could do, stood 28.6 dB under it, chance included.
 """
 
 NOISE_FREEDOMS = 60
@@ -52,6 +58,9 @@ within what :mod:`mbexport.accuracy.chance` allows.
 
 CHANCE_DEVIATIONS = 3.72
 """Standard deviations of the normal distribution that chance exceeds once in 10,000 rows."""
+
+TELLING_DB = 6.0
+"""A limit under this lets noise of half the signal pass: a row that passes then proves little."""
 
 TENSOR_MARGIN_DB = 12.0
 """How far under the limit of the whole an inner tensor may stand before ``--explain`` calls it wrong.

@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from typer.testing import CliRunner
 
 from mbexport import architecture
+from mbexport.accuracy.checks import MODES
 from mbexport.artifact import read_artifact, read_reference, write_artifact
 from mbexport.bench import worker
 from mbexport.bench.plan import WorkerPlan
@@ -155,7 +156,7 @@ def test_validate_tries_every_size_on_every_runtime(case: tuple[str, Artifact]) 
     report = validate(case[1], TARGETS, threads=1)
     assert report.passed, report.rows
     assert report.sizes == SIZES
-    assert [row.runtime for row in report.rows] == TARGETS
+    assert [row.runtime for row in report.rows] == [target for target in TARGETS for _ in MODES]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -245,7 +246,7 @@ def test_constant_that_depends_on_the_size_fails(
     base = Reference(reference.inputs, reference.keras_float32, reference.keras_float64, reference.others[:1])
     broken = write_artifact(tmp_path, artifact.manifest, {"model.onnx": model.SerializeToString()}, base)
     report = validate(broken, TARGETS, threads=1)
-    assert [row.passed for row in report.rows] == [False, False]
+    assert not any(row.passed for row in report.rows)
     assert all("at 160x96" in str(row.reason) for row in report.rows)
 
 
@@ -334,4 +335,4 @@ def test_cli_validate_names_the_sizes(artifact: Artifact) -> None:
     assert "the worst of 224x224, 160x96, 256x320" in done.stdout
     document = json.loads(invoke("validate", str(artifact.path), "--runtime", "ort:cpu", "--json").stdout)
     assert document["sizes"] == [list(size) for size in SIZES]
-    assert len(document["rows"]) == 1
+    assert [row["mode"] for row in document["rows"]] == list(MODES)

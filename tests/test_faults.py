@@ -368,7 +368,8 @@ def test_uninitialised_output_has_the_right_shape_and_any_numbers(small_artifact
     (fault,) = SESSIONS
     pictures = read_reference(small_artifact).inputs
     opened = OrtRuntime().open(small_artifact.model_path("ort:cpu"), "cpu", SessionOptions(threads=1))
-    with fault.wrap(opened, np.random.default_rng(0)) as session:
+    names = [output.name for output in small_artifact.manifest.outputs]
+    with fault.wrap(opened, np.random.default_rng(0), names) as session:
         first, second = session.run(pictures), session.run(pictures)
         assert session.facts() == opened.facts()
         (right,), (wrong,) = opened.run(pictures).values(), first.values()

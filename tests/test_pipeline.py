@@ -15,7 +15,7 @@ import pytest
 from mbexport.artifact import read_artifact, read_reference
 from mbexport.build import network_input
 from mbexport.errors import ConversionError, OutputError, SpecError, WeightsError
-from mbexport.pictures import REFERENCE_SEED, pictures
+from mbexport.pictures import pictures, reference_pictures
 from mbexport.pipeline import build
 from mbexport.runtimes import resolve_targets
 from mbexport.spec import ExportOptions, ModelSpec
@@ -131,7 +131,7 @@ def test_artifact_says_what_it_is(small_artifact: Artifact) -> None:
 
 def test_reference_is_keras_in_two_precisions(small_artifact: Artifact) -> None:
     reference = read_reference(small_artifact)
-    shown = network_input(SMALL, pictures(4, 64, 64, REFERENCE_SEED))
+    shown = network_input(SMALL, reference_pictures(64, 64))
     np.testing.assert_array_equal(reference.inputs["input"], shown)
     single, double = reference.keras_float32["predictions"], reference.keras_float64["predictions"]
     assert single.dtype == np.float32

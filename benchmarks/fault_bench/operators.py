@@ -64,8 +64,10 @@ def no_excitation(_: Draft, mul: onnx.NodeProto, __: Rng) -> None:
 
 @fault("dropout left active", places.before_dropout)
 def active_dropout(draft: Draft, node: onnx.NodeProto, rng: Rng) -> None:
-    """Exported in training mode."""
-    draft.insert_after(node, "Dropout", [np.float32(DROPOUT_RATE), np.array(True)], seed=int(rng.integers(2**31)))
+    """Exported in training mode, as one draw of it: Dropout itself ONNX Runtime takes out and OpenVINO refuses."""
+    (product,) = places.classifier(draft)
+    kept = rng.random((draft.array(product.input[1]).shape[0], 1, 1)) >= DROPOUT_RATE
+    draft.insert_after(node, "Mul", [(kept / (1 - DROPOUT_RATE)).astype(np.float32)])
 
 
 @fault("softmax on the wrong axis", places.softmaxes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SessionFault:
-    """``wrap`` puts the fault round a whole session, which it takes over."""
+    """``wrap`` puts the fault round a whole session, which it takes over, at the outputs of these names."""
 
     name: str
-    wrap: Callable[[Session, np.random.Generator], Session]
+    wrap: Callable[[Session, np.random.Generator, Collection[str]], Session]
 
 
 class UninitialisedOutput:
     """A session whose outputs are never written: they hold what their memory held before, any bytes."""
 
-    def __init__(self, session: Session, rng: np.random.Generator) -> None:
+    def __init__(self, session: Session, rng: np.random.Generator, names: Collection[str]) -> None:
         self._session = session
         self._rng = rng
+        self._names = names
 
     def __enter__(self) -> Self:
         self._session.__enter__()
@@ -41,7 +42,8 @@ class UninitialisedOutput:
         self._session.__exit__(kind, error, trace)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return {name: self._found_in_memory(array) for name, array in self._session.run(feeds).items()}
+        answers = self._session.run(feeds)
+        return answers | {name: self._found_in_memory(answers[name]) for name in self._names if name in answers}
 
     def bind(self, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
         return self._session.bind(feeds)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mbexport_cli import bench, build, convert, doctor, evaluate, info, predict, profile, run, validate
+from mbexport_cli import bench, build, compare, convert, doctor, evaluate, info, predict, profile, run, validate
 from mbexport_cli import list as list_
 from mbexport_cli.command import command
 
@@ -57,6 +57,7 @@ for module, name in (
     (build, "build"),
     (convert, "convert"),
     (validate, "validate"),
+    (compare, "compare"),
     (bench, "bench"),
     (evaluate, "evaluate"),
     (predict, "predict"),

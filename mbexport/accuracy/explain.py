@@ -12,7 +12,6 @@ from mbexport.accuracy.exposing import float_tensors
 from mbexport.accuracy.report import Explanation, NodeError
 from mbexport.accuracy.search import Found, Search
 from mbexport.accuracy.tolerance import tolerance
-from mbexport.accuracy.trace import PICTURES
 from mbexport.errors import ArtifactError, EngineError
 from mbexport.runtimes import SessionOptions
 
@@ -45,12 +44,11 @@ def explain(artifact: Artifact, trace: Trace, row: ValidationRow, probe: Probe, 
     model = onnx.load(artifact.model_path(row.runtime))
     if not set(float_tensors(model)) & trace.keys():
         raise ArtifactError(f"{artifact.path}: trace.npz is of another graph; build the artifact again")
-    inputs = {name: array[:PICTURES] for name, array in probe.inputs.items()}
     size = artifact.manifest.input.size_of(probe.pictures)
     static = artifact.manifest.input.shape[0]
-    options = SessionOptions(mode=row.mode, threads=threads, batch=static or min(row.batch, PICTURES), size=size)
-    within = tolerance(model, inputs, trace, row, probe)
-    search = Search(model, row.runtime, options, inputs, trace, within)
+    options = SessionOptions(mode=row.mode, threads=threads, batch=static or row.batch, size=size)
+    within = tolerance(model, trace, row, probe)
+    search = Search(model, row.runtime, options, probe.inputs, trace, within)
     found = search.first_wrong()
     nodes = _nodes(search)
     if found is None:

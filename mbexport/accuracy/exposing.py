@@ -16,6 +16,17 @@ def float_tensors(model: onnx.ModelProto) -> list[str]:
     return [name for node in model.graph.node if node.op_type not in whole for name in node.output if name]
 
 
+def expose_all(model: onnx.ModelProto) -> None:
+    """Make every result an output, in place."""
+    graph = model.graph
+    known = {value.name: value for value in graph.value_info}
+    outputs = {value.name for value in graph.output}
+    for name in float_tensors(model):
+        if name not in outputs:
+            unknown = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            graph.output.append(known.get(name, unknown))
+
+
 def exposed(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     """The model with no more than these tensors for outputs, and no more nodes than they need."""
     graph = model.graph

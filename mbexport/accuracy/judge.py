@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mbexport.accuracy.limits import Limits
 from mbexport.accuracy.report import FlippedPicture, Precision, ValidationRow
-from mbexport.accuracy.trial import Trial, Tried, standing
-from mbexport.compare import failure
+from mbexport.accuracy.trial import Trial, Tried
+from mbexport.compare import failure, standing
 from mbexport.runtimes import split_target
 
 if TYPE_CHECKING:

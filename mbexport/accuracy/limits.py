@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mbexport import thresholds
+from mbexport.accuracy.chance import chance_db
 from mbexport.outputs import float32_floor_db, margin_db, threshold_db
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def float32_limits(
     found = {}
     for output in outputs:
         floor_db = float32_floor_db(output, reference)
-        origin = f"{margin_db(ops):g} dB under {who}, {floor_db:.1f} dB from float64"
+        origin = f"{margin_db(output, reference, ops):.3g} dB under {who}, {floor_db:.1f} dB from float64"
         found[output.name] = Limit(threshold_db(output, reference, ops), origin)
     return found
 
@@ -89,12 +90,14 @@ class Limits:
         made = {value.name for value in self._model.graph.output}  # a wrong file may lack one, which the row says
         outputs = [output for output in self._artifact.manifest.outputs if output.name in made]
         floors_db = precision_floor_db(self._model, probe.inputs, outputs, precision)
-        margin = thresholds.PRECISION_MARGINS_DB[precision]
         whose = f"this graph with its numbers rounded to {precision}"
-        return {**probe.float32_limits} | {
-            name: Limit(
-                min(floor_db - margin, probe.float32_limits[name].least_db),
-                f"{margin:g} dB under {whose}, {floor_db:.1f} dB from float32",
-            )
-            for name, floor_db in floors_db.items()
-        }
+        limits = dict(probe.float32_limits)
+        for output in outputs:
+            floor_db, by_chance_db = floors_db[output.name], chance_db(output, probe.truth[output.name])
+            margin_db = thresholds.PRECISION_MARGINS_DB[precision] + by_chance_db
+            # A wrong graph brings its own floor down; below 0 dB the answers would be all noise. NaN: it overflows.
+            least_db = floor_db - margin_db if floor_db > margin_db else 0.0
+            origin = f"{margin_db:.1f} dB under {whose}, {floor_db:.1f} dB from float32"
+            if least_db < limits[output.name].least_db:
+                limits[output.name] = Limit(least_db, origin)
+        return limits

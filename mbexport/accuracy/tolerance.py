@@ -24,15 +24,13 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 
-def tolerance(
-    model: onnx.ModelProto, inputs: Arrays, trace: Trace, row: ValidationRow, probe: Probe
-) -> Callable[[str], float]:
+def tolerance(model: onnx.ModelProto, trace: Trace, row: ValidationRow, probe: Probe) -> Callable[[str], float]:
     """The least SQNR in dB of a tensor by its name, for the precision that the row's limit is of."""
     whole_db = min(limit.least_db for limit in probe.float32_limits.values()) - thresholds.TENSOR_MARGIN_DB
     precision = narrower(row.precision.effective)
     if row.mode == "parity" or precision is None:
         return lambda _name: whole_db
-    floors_db = _floors_db(model, inputs, trace, precision)
+    floors_db = _floors_db(model, probe.inputs, trace, precision)
     margin_db = thresholds.PRECISION_MARGINS_DB[precision] + thresholds.TENSOR_MARGIN_DB
     return lambda name: min(floors_db[name] - margin_db, whole_db)
 
@@ -42,5 +40,5 @@ def _floors_db(model: onnx.ModelProto, inputs: Arrays, trace: Trace, precision: 
 
     names = [name for name in float_tensors(model) if name in trace]
     exact = run_unoptimized(exposed(model, names), inputs)
-    found = run_unoptimized(rounded(exposed(model, names), precision), inputs)
+    found = run_unoptimized(exposed(rounded(model, precision), names), inputs)
     return {name: sqnr_db(exact[name], found[name]) for name in names}

@@ -1,4 +1,4 @@
-"""``trace.npz``: what every tensor of the finished graph held on the first reference pictures, in samples.
+"""``trace.npz``: what every tensor of the finished graph held on the reference pictures, in samples.
 
 The graph as a whole was proven against Keras when it was built, so its inner tensors are the truth that ``--explain``
 holds a runtime's to, on a machine that has neither Keras nor TensorFlow.
@@ -19,14 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import onnx
     from numpy.typing import NDArray
 
     Arrays = Mapping[str, NDArray[Any]]
 
-PICTURES = 2
-"""Two, so that a mixed-up batch shows."""
-_LEAST_PLACES, _SAMPLES = 4, 256
+_LEAST_PLACES, _SAMPLES = 2, 128
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 _SAMPLE, _SHAPE = "sample/", "shape/"
 
@@ -60,25 +57,11 @@ def places(channels: int, size: int) -> NDArray[np.int64]:
     return np.unique((np.arange(count) * _GOLDEN_RATIO % 1 * size).astype(np.int64))
 
 
-def trace_of(model: onnx.ModelProto, inputs: Arrays) -> Trace:
-    """The samples of every float32 tensor, from ONNX Runtime with its graph optimizer off.
-
-    Args:
-        model: the finished graph, its batch open or fixed.
-        inputs: by name; of each the first pictures are taken.
-    """
-    from mbexport.accuracy.exposing import exposed, float_tensors
-    from mbexport.runtimes.ort import run_unoptimized
-
-    batch = next(iter(inputs.values())).shape[0]
-    static = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
-    rows = np.arange(static or min(PICTURES, batch)) % min(PICTURES, batch)
-    names = float_tensors(model)
-    results = run_unoptimized(exposed(model, names), {name: array[rows] for name, array in inputs.items()})
-    found = {name: results[name][:PICTURES] for name in names}
+def trace_of(arrays: Arrays) -> Trace:
+    """The samples of every float32 tensor among ``arrays``, which are whole."""
     return {
         name: Sample(array.shape, sampled(array).astype(np.float32))
-        for name, array in found.items()
+        for name, array in arrays.items()
         if array.dtype == np.float32 and array.ndim and array.size
     }
 

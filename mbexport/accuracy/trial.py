@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mbexport.compare import Comparison, failure
+from mbexport import thresholds
+from mbexport.compare import Comparison, failure, standing
 from mbexport.diagnose import explain
 from mbexport.errors import EngineError
 from mbexport.outputs import compare_output, probability_error
@@ -106,7 +106,7 @@ class Trial:
         limits = self.limits.of(probe, self.precision)
         for output in self.artifact.manifest.outputs:
             truth, limit = probe.truth[output.name], limits[output.name]
-            comparison = compare_output(output, truth, answers, limit.least_db)
+            comparison = _with_caveat(compare_output(output, truth, answers, limit.least_db), self.precision)
             error = probability_error(output, truth, answers)
             yield Tried(probe, batch, output.name, comparison, limit.origin, error)
 
@@ -125,6 +125,16 @@ def _with_cause(one: Tried, cause: str) -> Tried:
     return replace(one, comparison=replace(one.comparison, reason=f"{one.comparison.reason}; {cause}"))
 
 
+def _with_caveat(found: Comparison, precision: str) -> Comparison:
+    if not found.passed or found.reason or found.threshold_db >= thresholds.TELLING_DB:
+        return found
+    told = (
+        f"{precision}'s own rounding leaves {found.threshold_db:.1f} dB to be proven on this network, so passing "
+        "proves little; mbexport evaluate counts right answers"
+    )
+    return replace(found, reason=told)
+
+
 def run_batches(session: Session, inputs: Arrays, batch: int) -> dict[str, NDArray[Any]]:
     """The answers to all pictures. The last picture fills up the last batch; its extra answers are dropped."""
     parts: dict[str, list[NDArray[Any]]] = {}
@@ -135,12 +145,3 @@ def run_batches(session: Session, inputs: Arrays, batch: int) -> dict[str, NDArr
         for name, answer in answers.items():
             parts.setdefault(name, []).append(answer)
     return {name: np.concatenate(answers)[:count] for name, answers in parts.items()}
-
-
-def standing(comparison: Comparison) -> tuple[bool, bool, float]:
-    """Orders outputs or sizes from worst to best: failed ones, those that prove little, then by the distance to go."""
-    if comparison.sqnr_db is None:
-        distance_db = math.inf if comparison.passed else -math.inf
-    else:
-        distance_db = comparison.sqnr_db - comparison.threshold_db
-    return comparison.passed, comparison.reason is None, distance_db

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from mbexport.accuracy.exposing import expose_all
 from mbexport.compare import Comparison, centred_log, compare, is_flat
 from mbexport.graph import tools
 from mbexport.manifest import PassReport
@@ -56,9 +57,14 @@ class Guarded:
     error: Exception | None = None
 
 
-def run_model(model: ir.Model, feeds: Arrays) -> dict[str, NDArray[Any]]:
-    """Outputs by name from ONNX Runtime on the CPU, its own graph optimizer off so that only this graph is judged."""
+def run_model(model: ir.Model, feeds: Arrays, *, expose: bool = False) -> dict[str, NDArray[Any]]:
+    """Outputs by name from ONNX Runtime on the CPU, its own graph optimizer off so that only this graph is judged.
+
+    With ``expose`` the results of all nodes.
+    """
     proto, constants = tools.light_proto(model)
+    if expose:
+        expose_all(proto)
     return run_unoptimized(proto, {**feeds, **{name: tensor.numpy() for name, tensor in constants.items()}})
 
 

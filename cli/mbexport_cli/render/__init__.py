@@ -6,9 +6,11 @@ stands on lines of its own below the table.
 
 from mbexport_cli.render.build import build, pass_step
 from mbexport_cli.render.catalog import catalogue, checkpoints, info
+from mbexport_cli.render.compare import compared
 from mbexport_cli.render.console import live, write
 from mbexport_cli.render.doctor import diagnosis
 from mbexport_cli.render.evaluate import evaluated
+from mbexport_cli.render.explain import layers_svg
 from mbexport_cli.render.predict import predicted
 from mbexport_cli.render.results import benched, profiles, run, validated
 
@@ -17,9 +19,11 @@ __all__ = [
     "build",
     "catalogue",
     "checkpoints",
+    "compared",
     "diagnosis",
     "evaluated",
     "info",
+    "layers_svg",
     "live",
     "pass_step",
     "predicted",

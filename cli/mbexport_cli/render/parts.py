@@ -11,6 +11,7 @@ from rich.text import Text
 from mbexport.manifest import RANDOM_NOTE
 
 if TYPE_CHECKING:
+    from mbexport.accuracy.report import FlippedPicture
     from mbexport.artifact import Artifact
 
 
@@ -57,3 +58,9 @@ def decibels(value: float | None, *, exact: bool) -> str:
     if value is not None:
         return f"{value:.1f}"
     return "bit-equal" if exact else "not finite"
+
+
+def flipped(flip: "FlippedPicture") -> str:
+    """A picture that is another class now."""
+    word = "inside the noise" if flip.inside_noise else "more than noise"
+    return f"{flip.picture}: class {flip.expected} became {flip.got}, {flip.margin:.2g} apart: {word}"

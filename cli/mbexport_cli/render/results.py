@@ -10,7 +10,8 @@ from rich.text import Text
 from mbexport.spec import size_text
 from mbexport_cli.documents import is_shipped
 from mbexport_cli.render.build import graph, rollbacks
-from mbexport_cli.render.parts import decibels, heading, milliseconds, new_table, note, reasons, verdict
+from mbexport_cli.render.explain import explanations
+from mbexport_cli.render.parts import decibels, flipped, heading, milliseconds, new_table, note, reasons, verdict
 
 if TYPE_CHECKING:
     from mbexport.artifact import Artifact
@@ -50,6 +51,7 @@ def validation(report: "ValidationReport") -> Iterator[RenderableType]:
     yield from _flips(report)
     if len(report.sizes) > 1:
         yield f"the worst of {', '.join(size_text(size) for size in report.sizes)}"
+    yield from explanations(report.explanations)
     yield ""
 
 
@@ -61,9 +63,7 @@ def _limits(report: "ValidationReport") -> Iterator[RenderableType]:
 def _flips(report: "ValidationReport") -> Iterator[RenderableType]:
     for row in report.rows:
         for flip in row.flips:
-            word = "inside the noise" if flip.inside_noise else "more than noise"
-            apart = f"class {flip.expected} became {flip.got}, {flip.margin:.2g} apart: {word}"
-            yield note(f"{row.runtime} {row.mode}: {flip.picture}: {apart}")
+            yield note(f"{row.runtime} {row.mode}: {flipped(flip)}")
 
 
 def bench(report: "BenchReport") -> Iterator[RenderableType]:
