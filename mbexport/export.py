@@ -93,15 +93,22 @@ def export(
 
     about, contract, outputs, reference = converted.about, converted.input, converted.outputs, converted.reference
     with clock.step("check against Keras"):
-        traces = {
-            name: finish(graph, contract, outputs, reference, order.export.batch) for name, graph in graphs.items()
-        }
+        seen = {name: finish(graph, contract, outputs, reference, order.export.batch) for name, graph in graphs.items()}
     manifest = manifest_of(
-        about, order.export, contract=contract, outputs=outputs, report=report, files=graphs, golden=reference.golden
+        about,
+        order.export,
+        contract=contract,
+        outputs=outputs,
+        report=report,
+        coverage=seen[MODEL].coverage,
+        files=graphs,
+        golden=reference.golden,
     )
     with clock.step("write"):
         models = {name: serialised(graph, manifest, about.labels) for name, graph in graphs.items()}
-        artifact = write_artifact(order.out, manifest, models, reference, labels=about.labels, tensors=traces[MODEL])
+        artifact = write_artifact(
+            order.out, manifest, models, reference, labels=about.labels, tensors=seen[MODEL].trace
+        )
     return BuildResult(artifact, clock.timings_s, about.notes)
 
 

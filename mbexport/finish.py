@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 import onnx_ir as ir
 
+from mbexport.accuracy.coverage import knee_coverage
 from mbexport.accuracy.probes import size_label
 from mbexport.accuracy.trace import trace_of
 from mbexport.artifact import MODEL, OPENVINO_MODEL
@@ -17,6 +19,7 @@ from mbexport.golden import entries
 from mbexport.graph.free_size import free_size
 from mbexport.graph.guard import run_model
 from mbexport.graph.opset import ir_version
+from mbexport.graph.tools import light_proto
 from mbexport.manifest import GraphReport, Manifest
 from mbexport.outputs import compare_output, threshold_db
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
     from mbexport.accuracy.trace import Trace
     from mbexport.labels import Label
-    from mbexport.manifest import InputContract, OutputContract
+    from mbexport.manifest import Coverage, InputContract, OutputContract
     from mbexport.reference import Golden, Reference
     from mbexport.spec import ExportOptions
     from mbexport.subject import About
@@ -33,13 +36,21 @@ if TYPE_CHECKING:
 TOOLS = ("tensorflow", "keras", "tf2onnx", "onnx", "onnx-ir", "onnxscript", "numpy")
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the finished graph's tensors held on the reference pictures: samples, and which knees they crossed."""
+
+    trace: Trace
+    coverage: Coverage
+
+
 def finish(
     graph: ir.Model, contract: InputContract, outputs: Sequence[OutputContract], reference: Reference, batch: int | None
-) -> Trace:
+) -> Seen:
     """Open the size where the contract does, check the whole against Keras, and fix the batch; in place.
 
     Returns:
-        What the graph's tensors held meanwhile, on the first size's pictures.
+        What was seen of the graph's tensors meanwhile, on the first size's pictures.
 
     Raises:
         ConversionError: an output does not agree with Keras's float64, to the limit that ``validate`` holds runtimes
@@ -47,28 +58,30 @@ def finish(
     """
     if contract.is_dynamic:
         free_size(graph, contract.layout)
-    trace = _check_whole(graph, contract, outputs, reference)
+    seen = _check_whole(graph, contract, outputs, reference)
     if batch is not None:
         _fix_batch(graph, batch)
-    return trace
+    return seen
 
 
 def _check_whole(
     graph: ir.Model, contract: InputContract, outputs: Sequence[OutputContract], reference: Reference
-) -> Trace:
+) -> Seen:
     ops = {node.op_type for node in graph.graph}
-    trace: Trace = {}
-    for number, at_size in enumerate(reference.each):
-        answers = run_model(graph, at_size.inputs, expose=number == 0)
-        if number == 0:
-            trace = trace_of(answers)
+    seen = None
+    for at_size in reference.each:
+        answers = run_model(graph, at_size.inputs, expose=seen is None)
+        if seen is None:
+            proto, _ = light_proto(graph)
+            seen = Seen(trace_of(answers), knee_coverage(proto.graph, {**at_size.inputs, **answers}))
         for output in outputs:
             truth = at_size.keras_float64[output.name]
             comparison = compare_output(output, truth, answers, threshold_db(output, at_size, ops))
             if not comparison:
                 where = f"{output.name}{size_label(contract, at_size)}"
                 raise ConversionError(f"the graph does not agree with Keras on {where}: {comparison.reason}")
-    return trace
+    assert seen is not None, "a reference has at least one size"
+    return seen
 
 
 def _fix_batch(graph: ir.Model, batch: int) -> None:
@@ -86,6 +99,7 @@ def manifest_of(
     contract: InputContract,
     outputs: list[OutputContract],
     report: GraphReport,
+    coverage: Coverage,
     files: Collection[str],
     golden: Sequence[Golden],
 ) -> Manifest:
@@ -102,6 +116,7 @@ def manifest_of(
         files={},
         tools={name: importlib.metadata.version(name) for name in ("mbexport", *TOOLS)},
         golden=entries(golden, outputs, about.labels),
+        coverage=coverage,
     )
 
 

@@ -108,6 +108,18 @@ class GoldenEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The likeliest first; none where the network does not classify."""
 
 
+class Coverage(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of its activations' shapes a network shows on its reference inputs."""
+
+    activations: int
+    """Nodes with at least one knee."""
+    knees: int
+    crossed: int
+    """Knees with values on both sides."""
+    missed: list[str]
+    """The others, such as ``expanded_conv_3/Clip at 6``."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """``manifest.json``. ``files`` maps name to sha256; ``models`` maps an engine or target to its model file."""
 
@@ -124,3 +136,5 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
     tools: dict[str, str]
     golden: list[GoldenEntry] = []
+    coverage: Coverage | None = None
+    """How much of the activations' shapes the reference inputs show; None in artifacts of before it was measured."""

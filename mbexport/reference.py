@@ -62,7 +62,7 @@ def read_npz(path: Path, manifest: Manifest) -> Reference:
 
     parts: dict[str, Groups] = {"": _no_arrays()}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             for key in arrays.files:
                 part, group, name = _place(key)
                 parts.setdefault(part, _no_arrays())[group][name] = arrays[key]

@@ -74,6 +74,7 @@ def validate(
         rows=rows,
         sizes=[contract.size_of(next(iter(reference.inputs.values()))) for reference in stored.each],
         batches=list(judge.batches(probes[0])),
+        coverage=artifact.manifest.coverage,
         golden=len(stored.golden),
         images=len(checks.images),
     )

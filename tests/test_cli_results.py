@@ -329,6 +329,7 @@ COMMANDS = [
     ["run"],
     ["build"],
     ["validate"],
+    ["compare"],
     ["bench"],
     ["evaluate"],
     ["predict"],

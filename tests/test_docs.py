@@ -16,6 +16,7 @@ COMMANDS = [
     "build",
     "convert",
     "validate",
+    "compare",
     "bench",
     "predict",
     "evaluate",

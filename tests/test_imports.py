@@ -53,7 +53,9 @@ def test_compare_needs_numpy_alone() -> None:
     assert extra & (HEAVY | {"msgspec", "rich", "typer", "psutil"}) == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["doctor", "--help"], ["build", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["doctor", "--help"], ["build", "--help"], ["compare", "--help"], ["--version"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     statement = (
         f"sys.argv = ['mbexport', *{arguments}]\nimport contextlib, io\nfrom mbexport_cli.__main__ import main\n"

@@ -195,7 +195,7 @@ def test_report_is_finite_json_with_the_promised_keys(tmp_path: Path) -> None:
     not_finite(model)
     report = validate(tiny_artifact(tmp_path, model=model.SerializeToString()), TARGETS, PARITY)
     document = msgspec.json.decode(msgspec.json.encode(report))
-    assert set(document) == {"passed", "rows", "sizes", "batches", "golden", "images", "explanations"}
+    assert set(document) == {"passed", "rows", "sizes", "batches", "coverage", "golden", "images", "explanations"}
     assert set(document["rows"][0]) >= {
         "runtime",
         "mode",

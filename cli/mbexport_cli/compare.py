@@ -14,7 +14,7 @@ def main(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="Files of `mbexport validate --save-outputs`; the others are held to the first.", metavar="F..."
+            help="Files of `mbexport validate --save-outputs`; the others are held to the first.", metavar="F"
         ),
     ],
     *,
@@ -23,8 +23,7 @@ def main(
 ) -> None:
     """Compare answers that were saved on several machines; exit 1 if a row fails.
 
-    Each row is held to the float64 truth and limit in its file, and to the first row of the first file. No runtime is
-    needed.
+    Each row is held to the truth and limit in its own file, and to the first row of the first file.
     """
     from mbexport_cli import render
     from mbexport_cli.screen import screen

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
+from mbexport.manifest import Coverage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,18 +22,6 @@ _UNBOUNDED = 3e38
 """A Clip's bound from here on, next to float32's largest number, stands for none."""
 
 
-class Coverage(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of its activations' shapes a network shows on its reference inputs."""
-
-    activations: int
-    """Nodes with at least one knee."""
-    knees: int
-    crossed: int
-    """Knees with values on both sides."""
-    missed: list[str]
-    """The others, such as ``expanded_conv_3/Clip at 6``."""
-
-
 @dataclass(frozen=True)
 class _Knee:
     node: str
@@ -42,22 +30,19 @@ class _Knee:
     at: float
 
 
-def knee_coverage(model: onnx.ModelProto, inputs: Arrays) -> Coverage:
-    """Run a finished graph on ONNX Runtime's CPU, its optimizer off, and see which knees the inputs cross.
+def knee_coverage(graph: onnx.GraphProto, tensors: Arrays) -> Coverage:
+    """Which knees of a graph's activations have values on both sides.
 
     Of a hard swish in parts the Clip or the HardSigmoid has the knees. Tensors are looked at whole, for a wrong
     activation is wrong in every channel; by channel one would see those that are never active, hence whose weights are
     untested, but that is the weights' own doing more than the pictures'.
 
     Args:
-        model: of opset 13 or later, left alone. Bodies of If and Loop are not looked into.
-        inputs: input name -> array with the batch first.
-
-    Raises:
-        EngineError: ONNX Runtime cannot run the model.
+        graph: of opset 13 or later, left alone. Bodies of If and Loop are not looked into.
+        tensors: what each tensor held on all inputs, these included, by name.
     """
-    knees = list(_knees(model.graph))
-    ranges = _ranges(model, list(dict.fromkeys(knee.value for knee in knees)), inputs) if knees else {}
+    knees = [knee for knee in _knees(graph) if knee.value in tensors]  # a constant's activation is folded, or odd
+    ranges = {knee.value: (tensors[knee.value].min(), tensors[knee.value].max()) for knee in knees}
     missed = [knee for knee in knees if not ranges[knee.value][0] < knee.at < ranges[knee.value][1]]
     return Coverage(
         activations=len({knee.node for knee in knees}),
@@ -104,50 +89,3 @@ def _number(tensor: onnx.TensorProto) -> float:
     from onnx import numpy_helper
 
     return float(numpy_helper.to_array(tensor).reshape(()))
-
-
-def _ranges(model: onnx.ModelProto, values: Sequence[str], inputs: Arrays) -> dict[str, tuple[float, float]]:
-    """The least and the largest element of each value over all inputs; only these two leave the engine."""
-    import numpy as np
-
-    from mbexport.runtimes.ort import engine_errors, import_onnxruntime
-
-    ort = import_onnxruntime()
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4  # errors come as exceptions
-    with engine_errors("ONNX Runtime refuses the graph"):
-        probe = _with_ranges(model, values).SerializeToString()
-        session = ort.InferenceSession(probe, options, providers=["CPUExecutionProvider"])
-        found = np.array([session.run(None, feeds) for feeds in _batches(model.graph, inputs)])
-    low, high = found[:, ::2].min(axis=0), found[:, 1::2].max(axis=0)
-    return dict(zip(values, zip(low.tolist(), high.tolist(), strict=True), strict=True))
-
-
-def _with_ranges(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
-    """A copy that gives out the least and the largest element of each value, in turn, and nothing else."""
-    import onnx
-    from onnx import helper
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    for number, value in enumerate(values):
-        for kind in ("ReduceMin", "ReduceMax"):
-            result = f"mbexport.coverage/{kind}_{number}"
-            # Without axes, which became an input at opset 18, all are reduced in every opset.
-            copy.graph.node.append(helper.make_node(kind, [value], [result], name=result, keepdims=0))
-            copy.graph.output.append(helper.make_empty_tensor_value_info(result))
-    return copy
-
-
-def _batches(graph: onnx.GraphProto, inputs: Arrays) -> Iterator[Arrays]:
-    """As many inputs at a time as the graph takes, all of them where that is open; the last fills up the last batch."""
-    import numpy as np
-
-    count = len(next(iter(inputs.values())))
-    fixed = {value.name: value.type.tensor_type.shape.dim for value in graph.input if value.name in inputs}
-    batch = next((dims[0].dim_value for dims in fixed.values() if dims), 0) or count
-    for start in range(0, count, batch):
-        rows = np.minimum(np.arange(start, start + batch), count - 1)
-        yield {name: array[rows] for name, array in inputs.items()}

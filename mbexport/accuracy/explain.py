@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def explain(artifact: Artifact, trace: Trace, row: ValidationRow, probe: Probe, 
     within = tolerance(model, trace, row, probe)
     search = Search(model, row.runtime, options, probe.inputs, trace, within)
     found = search.first_wrong()
-    nodes = _nodes(search)
+    nodes = _nodes(search, found)
     if found is None:
         return Explanation(runtime=row.runtime, mode=row.mode, nodes=nodes, sessions=search.sessions)
     return _explained(found, search, row, nodes)
@@ -97,12 +98,17 @@ def _precision(row: ValidationRow) -> list[str]:
     return [f"precision: the engine computes in {done}, not in {asked}"] if asked == "f32" != done and done else []
 
 
-def _nodes(search: Search) -> list[NodeError]:
+def _nodes(search: Search, found: Found | None) -> list[NodeError]:
+    """From one run; what looks wrong there before anything is wrong is looked at alone."""
     names = [name for name in float_tensors(search.model) if name in search.trace]
     try:
         arrays = search.run(names)
     except EngineError:
         return []
+    sound = names[: names.index(found.tensor)] if found and found.tensor else [] if found else names
+    for name in [name for name in sound if not search.is_right(name, arrays[name])]:
+        with contextlib.suppress(EngineError):
+            arrays |= search.run([name])
     made = {name: node for node in search.model.graph.node for name in node.output}
     return [
         NodeError(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mbexport.errors import EngineError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
 
 
 def evaluate(model: onnx.ModelProto, inputs: Arrays) -> dict[str, NDArray[Any]]:
-    """The model's outputs by name; a float input is given in the type that the model takes."""
+    """The model's outputs by name; a float input is given in the type that the model takes.
+
+    Raises:
+        EngineError: the evaluator cannot run the model.
+    """
     import onnx
     from onnx.reference import ReferenceEvaluator
 
@@ -32,7 +38,11 @@ def evaluate(model: onnx.ModelProto, inputs: Arrays) -> dict[str, NDArray[Any]]:
     names = [output.name for output in model.graph.output]
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        return dict(zip(names, ReferenceEvaluator(model).run(names, feeds), strict=True))
+        try:
+            return dict(zip(names, ReferenceEvaluator(model).run(names, feeds), strict=True))
+        except Exception as error:  # operators fail with what NumPy raises
+            what = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise EngineError(f"onnx's reference evaluator cannot run this network: {what}") from error
 
 
 def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:

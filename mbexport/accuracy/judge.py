@@ -12,7 +12,7 @@ from mbexport.compare import failure, standing
 from mbexport.runtimes import split_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -87,8 +87,8 @@ class Judge:
             abs_error_quantiles=dict(found.abs_error_quantiles) if found.abs_error_quantiles else None,
             probability_error=max(errors, default=None),
             cosine=found.cosine,
-            top1_agreement=found.top1_agreement,
-            top5_agreement=found.top5_agreement,
+            top1_agreement=_least(one.comparison.top1_agreement for one in tried),
+            top5_agreement=_least(one.comparison.top5_agreement for one in tried),
             flips=flips,
             threshold_db=found.threshold_db,
             threshold_origin=worst.origin,
@@ -109,6 +109,10 @@ class Judge:
     def _too_many(self, flips: Sequence[FlippedPicture]) -> Iterator[str]:
         if self.checks.max_flips is not None and len(flips) > self.checks.max_flips:
             yield f"{len(flips)} predictions flipped, at most {self.checks.max_flips} may"
+
+
+def _least(shares: Iterable[float | None]) -> float | None:
+    return min((share for share in shares if share is not None), default=None)
 
 
 def _batch_alone(worst: Tried, tried: Sequence[Tried]) -> str:

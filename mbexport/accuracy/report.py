@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from mbexport.manifest import Coverage
 from mbexport.profile import Mode
 
 
@@ -35,7 +36,11 @@ class FlippedPicture(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ValidationRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One runtime in one mode. The figures are those of the worst of all outputs, sizes, batches and pictures."""
+    """One runtime in one mode.
+
+    SQNR, errors, cosine and limit are those of the worst of all outputs, sizes, batches and pictures; agreements, flips
+    and the probabilities' error are the worst of any.
+    """
 
     runtime: str
     mode: Mode
@@ -117,6 +122,9 @@ class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
     """Height and width in pixels of the pictures that each runtime was tried on; several where they are dynamic."""
     batches: list[int]
     """Pictures at a time, each tried in parity."""
+    coverage: Coverage | None = None
+    """Which knees of the activations the reference pictures cross, as the build found; a fault beyond one they miss
+    does not show on them."""
     golden: int = 0
     """How many golden pictures it was tried on besides."""
     images: int = 0

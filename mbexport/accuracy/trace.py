@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[Any]]
 
-_LEAST_PLACES, _SAMPLES = 2, 128
+_LEAST_PLACES, _SAMPLES = 4, 256
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 _SAMPLE, _SHAPE = "sample/", "shape/"
 
@@ -84,7 +84,7 @@ def read_npz(path: Path) -> Trace:
         ArtifactError: the archive is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             names = [key.removeprefix(_SAMPLE) for key in arrays.files if key.startswith(_SAMPLE)]
             return {
                 name: Sample(tuple(int(side) for side in arrays[f"{_SHAPE}{name}"]), arrays[f"{_SAMPLE}{name}"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mbexport import thresholds
+from mbexport.accuracy.limits import narrower
 from mbexport.compare import Comparison, failure, standing
 from mbexport.diagnose import explain
 from mbexport.errors import EngineError
@@ -126,7 +127,7 @@ def _with_cause(one: Tried, cause: str) -> Tried:
 
 
 def _with_caveat(found: Comparison, precision: str) -> Comparison:
-    if not found.passed or found.reason or found.threshold_db >= thresholds.TELLING_DB:
+    if narrower(precision) is None or not found.passed or found.reason or found.threshold_db >= thresholds.TELLING_DB:
         return found
     told = (
         f"{precision}'s own rounding leaves {found.threshold_db:.1f} dB to be proven on this network, so passing "

@@ -49,10 +49,18 @@ def validation(report: "ValidationReport") -> Iterator[RenderableType]:
     yield from _limits(report)
     yield from reasons((row.runtime, row.mode, [row.reason] if row.reason else []) for row in report.rows)
     yield from _flips(report)
+    if report.coverage is not None and report.coverage.missed:
+        crossed = f"{report.coverage.crossed} of {report.coverage.knees}"
+        yield f"the reference pictures cross {crossed} knees of the activations, not {_some(report.coverage.missed)}"
     if len(report.sizes) > 1:
         yield f"the worst of {', '.join(size_text(size) for size in report.sizes)}"
     yield from explanations(report.explanations)
     yield ""
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _limits(report: "ValidationReport") -> Iterator[RenderableType]:
