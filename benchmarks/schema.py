@@ -1,0 +1,43 @@
+"""Write the JSON Schemas of the documents that the command line prints into docs/, from the classes themselves.
+
+    python benchmarks/schema.py [--check]
+
+``--check`` writes nothing and exits 1 where a file is not what the classes say.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mbexport.accuracy.compared import SavedComparison
+from mbexport.accuracy.report import ValidationReport
+from mbexport.serde import json_bytes
+
+DOCS = Path(__file__).parents[1] / "docs"
+DOCUMENTS: dict[str, type] = {"validate": ValidationReport, "compare": SavedComparison}
+
+
+def schema(name: str) -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of what ``mbexport NAME --json`` prints."""
+    found = msgspec.json.schema(DOCUMENTS[name])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"mbexport {name} --json", **found}
+
+
+def main() -> None:
+    stale = []
+    for name in DOCUMENTS:
+        file, data = DOCS / f"{name}.schema.json", json_bytes(schema(name))
+        if not file.exists() or file.read_bytes() != data:
+            stale.append(file.name)
+            if "--check" not in sys.argv:
+                file.write_bytes(data)
+    if stale and "--check" in sys.argv:
+        sys.exit(f"not what the classes say: {', '.join(stale)}; run benchmarks/schema.py")
+
+
+if __name__ == "__main__":
+    main()
