@@ -98,14 +98,15 @@ def explained(
     Raises:
         ArtifactError: the artifact has no trace of its tensors, or that of another graph.
     """
-    from mbexport.accuracy.explain import explain
+    from mbexport.accuracy.explain import Explainer
     from mbexport.accuracy.probes import stored_probes
 
     trace = read_trace(artifact)
     probe = next(stored_probes(artifact, read_reference(artifact)))
+    explainer = Explainer(artifact, trace, probe, threads)
     found = []
     for row in [row for row in report.rows if not row.passed] or report.rows:
         if progress is not None:
             progress(f"{row.runtime} {row.mode}")
-        found.append(explain(artifact, trace, row, probe, threads))
+        found.append(explainer.explain(row))
     return msgspec.structs.replace(report, explanations=found)

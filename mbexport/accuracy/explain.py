@@ -12,12 +12,13 @@ from mbexport.accuracy.causes import Culprit, causes
 from mbexport.accuracy.exposing import float_tensors
 from mbexport.accuracy.report import Explanation, NodeError
 from mbexport.accuracy.search import Found, Search
-from mbexport.accuracy.tolerance import tolerance
+from mbexport.accuracy.tolerance import Tolerances
 from mbexport.errors import ArtifactError, EngineError
 from mbexport.runtimes import SessionOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -29,32 +30,47 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 
-def explain(artifact: Artifact, trace: Trace, row: ValidationRow, probe: Probe, threads: int | None) -> Explanation:
-    """Find the first node of ``row``'s runtime whose output leaves the tolerance.
+class Explainer:
+    """Finds the first node of a row's runtime whose output leaves the tolerance.
 
     Args:
         artifact: the artifact.
         trace: what its tensors held when it was built.
-        row: what ``validate`` found, failed or not.
         probe: the reference inputs of the first size.
-        threads: threads for the engine.
-
-    Raises:
-        ArtifactError: no tensor of the model is in the trace.
+        threads: threads for each engine.
     """
-    model = onnx.load(artifact.model_path(row.runtime))
-    if not set(float_tensors(model)) & trace.keys():
-        raise ArtifactError(f"{artifact.path}: trace.npz is of another graph; build the artifact again")
-    size = artifact.manifest.input.size_of(probe.pictures)
-    static = artifact.manifest.input.shape[0]
-    options = SessionOptions(mode=row.mode, threads=threads, batch=static or row.batch, size=size)
-    within = tolerance(model, trace, row, probe)
-    search = Search(model, row.runtime, options, probe.inputs, trace, within)
-    found = search.first_wrong()
-    nodes = _nodes(search, found)
-    if found is None:
-        return Explanation(runtime=row.runtime, mode=row.mode, nodes=nodes, sessions=search.sessions)
-    return _explained(found, search, row, nodes)
+
+    def __init__(self, artifact: Artifact, trace: Trace, probe: Probe, threads: int | None) -> None:
+        self._artifact = artifact
+        self._trace = trace
+        self._probe = probe
+        self._threads = threads
+        self._opened: dict[Path, tuple[onnx.ModelProto, Tolerances]] = {}
+
+    def explain(self, row: ValidationRow) -> Explanation:
+        """Of what ``validate`` found, failed or not.
+
+        Raises:
+            ArtifactError: no tensor of the model is in the trace.
+        """
+        model, tolerances = self._open(self._artifact.model_path(row.runtime))
+        contract = self._artifact.manifest.input
+        size, batch = contract.size_of(self._probe.pictures), contract.shape[0] or row.batch
+        options = SessionOptions(mode=row.mode, threads=self._threads, batch=batch, size=size)
+        search = Search(model, row.runtime, options, self._probe.inputs, self._trace, tolerances.of(row))
+        found = search.first_wrong()
+        nodes = _nodes(search, found)
+        if found is None:
+            return Explanation(runtime=row.runtime, mode=row.mode, nodes=nodes, sessions=search.sessions)
+        return _explained(found, search, row, nodes)
+
+    def _open(self, path: Path) -> tuple[onnx.ModelProto, Tolerances]:
+        if path not in self._opened:
+            model = onnx.load(path)
+            if not set(float_tensors(model)) & self._trace.keys():
+                raise ArtifactError(f"{path.parent}: trace.npz is of another graph; build the artifact again")
+            self._opened[path] = model, Tolerances(model, self._trace, self._probe)
+        return self._opened[path]
 
 
 def _explained(found: Found, search: Search, row: ValidationRow, nodes: list[NodeError]) -> Explanation:
