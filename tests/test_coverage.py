@@ -12,7 +12,7 @@ from mbexport.accuracy.exposing import expose_all
 from mbexport.manifest import Coverage
 from mbexport.pictures import REFERENCE_PICTURES, REFERENCE_SEED, pictures, reference_pictures
 from mbexport.pipeline import build
-from mbexport.runtimes.ort import run_unoptimized
+from mbexport.runtimes.ort_calls import run_unoptimized
 from mbexport.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from mbexport.build import build_model
 from mbexport.errors import ArtifactError
 from mbexport.runtimes import ENGINES
 from mbexport.runtimes.openvino import OpenVinoRuntime
-from mbexport.runtimes.ort import OrtRuntime, run_unoptimized
+from mbexport.runtimes.ort import OrtRuntime
+from mbexport.runtimes.ort_calls import run_unoptimized
 from mbexport.validate import Checks, explained, validate
 from tests.conftest import SMALL
 from tests.test_cli_results import invoke

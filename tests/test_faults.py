@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from fault_bench import answers, inputs, operators, weights
 from fault_bench.batch_norms import batch_norms_of
 from fault_bench.draft import BatchNorm, Correct
-from fault_bench.effect import Effect, effect_of, faulty_artifact, run
+from fault_bench.effect import Effect, effect_of, faulty_artifact
 from fault_bench.library import ALL, SESSIONS
 from mbexport.artifact import read_artifact, read_reference
 from mbexport.build import build_model
@@ -22,6 +22,7 @@ from mbexport.compare import centred_log, sqnr_db
 from mbexport.outputs import threshold_db
 from mbexport.runtimes import SessionOptions
 from mbexport.runtimes.ort import OrtRuntime
+from mbexport.runtimes.ort_calls import run_unoptimized
 from mbexport.spec import ModelSpec
 from tests.conftest import SMALL
 
@@ -100,7 +101,7 @@ def every_tensor(model: onnx.ModelProto, pictures: Mapping[str, NDArray[Any]]) -
     there = {output.name for output in model.graph.output}
     names = [name for node in model.graph.node for name in node.output if name not in there]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return run(exposed, pictures)
+    return run_unoptimized(exposed, pictures)
 
 
 def constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
@@ -110,7 +111,10 @@ def constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
 def same_answers_db(network: Network, faulty: onnx.ModelProto, other_pictures: NDArray[np.float32]) -> float:
     """The faulty model on its pictures against the right model on others."""
     name = next(iter(network.pictures))
-    right, wrong = run(network.correct.model, {name: other_pictures}), run(faulty, network.pictures)
+    right, wrong = (
+        run_unoptimized(network.correct.model, {name: other_pictures}),
+        run_unoptimized(faulty, network.pictures),
+    )
     return sqnr_db(centred_log(right["predictions"]), centred_log(wrong["predictions"]))
 
 
@@ -224,7 +228,9 @@ def test_epsilon_is_what_keras_gives_with_it(network: Network) -> None:
     norm.epsilon = 1e-5
     (pictures,) = network.pictures.values()
     keras = centred_log(np.asarray(model(pictures, training=False)))
-    faulty, right = (centred_log(run(m, network.pictures)["predictions"]) for m in (found.model, network.correct.model))
+    faulty, right = (
+        centred_log(run_unoptimized(m, network.pictures)["predictions"]) for m in (found.model, network.correct.model)
+    )
     assert sqnr_db(keras, faulty) > network.limit_db > sqnr_db(keras, right)
 
 
@@ -322,10 +328,10 @@ def test_dropout_drops_a_fifth_and_scales_the_rest(networks: dict[str, Network])
 
 
 def test_answers_stand_elsewhere(network: Network) -> None:
-    right = run(network.correct.model, network.pictures)["predictions"]
-    shifted = run(injected(answers.shifted_classes, network).model, network.pictures)["predictions"]
+    right = run_unoptimized(network.correct.model, network.pictures)["predictions"]
+    shifted = run_unoptimized(injected(answers.shifted_classes, network).model, network.pictures)["predictions"]
     np.testing.assert_allclose(shifted, np.roll(right, 1, axis=1), rtol=1e-6)
-    over_batch = run(injected(operators.softmax_axis, network).model, network.pictures)["predictions"]
+    over_batch = run_unoptimized(injected(operators.softmax_axis, network).model, network.pictures)["predictions"]
     np.testing.assert_allclose(over_batch.sum(axis=0), 1, rtol=1e-6)
 
 

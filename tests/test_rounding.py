@@ -14,7 +14,7 @@ from mbexport.artifact import read_reference
 from mbexport.compare import centred_log, sqnr_db
 from mbexport.manifest import OutputContract
 from mbexport.runtimes import SessionOptions, load_engine
-from mbexport.runtimes.ort import import_onnxruntime
+from mbexport.runtimes.ort_calls import import_onnxruntime
 from tests.tiny import TinyNetwork, pictures
 
 if TYPE_CHECKING:

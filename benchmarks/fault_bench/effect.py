@@ -15,7 +15,7 @@ from mbexport.artifact import MANIFEST, MODEL, Artifact, read_artifact
 from mbexport.errors import EngineError
 from mbexport.manifest import OutputContract
 from mbexport.outputs import compare_output
-from mbexport.runtimes.ort import engine_errors, import_onnxruntime
+from mbexport.runtimes.ort_calls import run_unoptimized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,28 +41,11 @@ class Effect:
     reason: str | None = None
 
 
-def run(model: onnx.ModelProto, inputs: Arrays) -> dict[str, NDArray[Any]]:
-    """Every output by name, from ONNX Runtime on one CPU thread, each node as it stands in the file.
-
-    Raises:
-        EngineError: ONNX Runtime cannot load or run it.
-    """
-    ort = import_onnxruntime()
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    with engine_errors("the model does not run"):
-        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
-
-
 def effect_of(correct: onnx.ModelProto, faulty: onnx.ModelProto, inputs: Arrays) -> Effect:
     """Run both on the same inputs and compare, logits or probabilities as ``validate`` does."""
-    right = run(correct, inputs)
+    right = run_unoptimized(correct, inputs)
     try:
-        wrong = run(faulty, inputs)
+        wrong = run_unoptimized(faulty, inputs)
     except EngineError as error:
         return Effect(-math.inf, str(error))
     return min((_effect(output, right, wrong) for output in _contracts(correct)), key=lambda found: found.sqnr_db)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbexport.runtimes.openvino import import_openvino
-from mbexport.runtimes.ort import import_onnxruntime
+from mbexport.runtimes.ort_calls import import_onnxruntime
 
 if TYPE_CHECKING:
     import numpy as np

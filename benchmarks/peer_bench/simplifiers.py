@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mbexport.runtimes.ort import import_onnxruntime
+from mbexport.runtimes.ort_calls import import_onnxruntime
 from peer_bench.keras_files import MODEL
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from mbexport.accuracy.precisions import Rounding
 from mbexport.accuracy.rounding import rounded, rounded_by
 from mbexport.artifact import read_reference
 from mbexport.runtimes import SessionOptions, load_engine
-from mbexport.runtimes.ort import import_onnxruntime
+from mbexport.runtimes.ort_calls import import_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,7 +10,7 @@ from mbexport.accuracy.chance import chance_db
 from mbexport.accuracy.rounding import rounded
 from mbexport.compare import centred_log
 from mbexport.manifest import OutputContract
-from mbexport.runtimes.ort import run_unoptimized
+from mbexport.runtimes.ort_calls import run_unoptimized
 from precision_bench.engines import openvino_bf16
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import onnx
 from onnx import helper
 
 from mbexport.errors import MbexportError
-from mbexport.runtimes.ort import run_unoptimized
+from mbexport.runtimes.ort_calls import run_unoptimized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

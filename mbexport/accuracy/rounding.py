@@ -17,7 +17,7 @@ from onnx import TensorProto, numpy_helper
 from mbexport.accuracy.precisions import ROUNDINGS
 from mbexport.compare import sqnr_db
 from mbexport.outputs import comparable
-from mbexport.runtimes.ort import run_unoptimized
+from mbexport.runtimes.ort_calls import run_unoptimized
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ from mbexport.accuracy.graph_float64 import evaluate, in_float64
 from mbexport.accuracy.limits import narrower
 from mbexport.compare import sqnr_db
 from mbexport.errors import MbexportError
-from mbexport.runtimes.ort import run_unoptimized
+from mbexport.runtimes.ort_calls import run_unoptimized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,7 +14,7 @@ from mbexport.accuracy.exposing import expose_all
 from mbexport.compare import Comparison, centred_log, compare, is_flat
 from mbexport.graph import tools
 from mbexport.manifest import PassReport
-from mbexport.runtimes.ort import run_unoptimized
+from mbexport.runtimes.ort_calls import run_unoptimized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

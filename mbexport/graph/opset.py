@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, version_converter
 from onnx_ir.passes import common
 
 from mbexport.errors import EngineError, SpecError
-from mbexport.runtimes.ort import engine_errors, import_onnxruntime
+from mbexport.runtimes.ort_calls import engine_errors, import_onnxruntime
 from mbexport.spec import MAX_NATIVE_OPSET, MIN_OPSET
 
 if TYPE_CHECKING:

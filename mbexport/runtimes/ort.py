@@ -10,29 +10,25 @@ import contextlib
 import ctypes
 import functools
 import io
-import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from mbexport.errors import ArtifactError, EngineError, InputError, MissingDeviceError, MissingPackageError
+from mbexport.errors import EngineError, InputError, MissingDeviceError, MissingPackageError
 from mbexport.runtimes import DeviceStatus, SessionFacts, SessionOptions
+from mbexport.runtimes.ort_calls import SILENT, engine_errors, import_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import ModuleType, TracebackType
 
-    import onnx
     from numpy.typing import NDArray
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DEVICES = {provider: device for device, provider in _PROVIDERS.items()}
-_SILENT = 4  # above "error": every error also comes as an exception, and its log line would reach the user's terminal
 _WARNING = 2  # ONNX Runtime's default
 _INT8_OPS = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QuantizeLinear", "DequantizeLinear"}
 _CUDA_REMEDY = "Install an NVIDIA driver, then: pip install 'mbexport[cuda]'"
-_INSTALL = "pip install onnxruntime-gpu"
 
 
 class OrtRuntime:
@@ -137,44 +133,6 @@ def _run_bound(session: Any, binding: Any, _held: Mapping[str, NDArray[Any]]) ->
     session.run_with_iobinding(binding)
 
 
-def import_onnxruntime() -> ModuleType:
-    """Import onnxruntime with its telemetry off.
-
-    Official builds since 1.29 otherwise write a device id to the home folder on import and upload events about every
-    session from a thread of their own, which a latency measurement must not share the CPU with either.
-
-    Raises:
-        MissingPackageError: onnxruntime is not installed, or is broken.
-    """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(f"onnxruntime is not installed; {_INSTALL}") from error
-    except ImportError as error:
-        raise MissingPackageError(f"onnxruntime is broken ({error}); {_INSTALL} --force-reinstall") from error
-    if not hasattr(onnxruntime, "InferenceSession"):  # what removing one of two onnxruntime packages leaves behind
-        raise MissingPackageError(f"onnxruntime is broken (it holds no code); {_INSTALL} --force-reinstall")
-    module: ModuleType = onnxruntime
-    return module
-
-
-def run_unoptimized(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Outputs by name on the CPU, ONNX Runtime's graph optimizer off so that this graph and no other is run.
-
-    Raises:
-        ArtifactError, EngineError: ONNX Runtime cannot load or run the model.
-    """
-    ort = import_onnxruntime()
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = _SILENT
-    with engine_errors("ONNX Runtime refuses the graph"):
-        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
-
-
 def _open_session(
     ort: ModuleType, model: str | bytes, device: str, options: SessionOptions
 ) -> tuple[Any, dict[str, str]]:
@@ -206,7 +164,7 @@ def _session_options(ort: ModuleType, options: SessionOptions) -> Any:
     wanted = ort.SessionOptions()
     wanted.intra_op_num_threads = options.threads or 0
     wanted.inter_op_num_threads = 1
-    wanted.log_severity_level = _SILENT
+    wanted.log_severity_level = SILENT
     wanted.add_session_config_entry("session.intra_op.allow_spinning", "1")
     wanted.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return wanted
@@ -252,33 +210,11 @@ def _why_dropped(ort: ModuleType) -> str:
 
 @contextlib.contextmanager
 def _quiet(ort: ModuleType) -> Iterator[None]:
-    ort.set_default_logger_severity(_SILENT)
+    ort.set_default_logger_severity(SILENT)
     try:
         yield
     finally:
         ort.set_default_logger_severity(_WARNING)
-
-
-@contextlib.contextmanager
-def engine_errors(what: str) -> Iterator[None]:
-    """Turn ONNX Runtime's exceptions, which share no base class, into this project's."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    broken = (state.InvalidProtobuf, state.InvalidArgument, state.NoSuchFile)
-    others = (state.Fail, state.EPFail, state.InvalidGraph, state.NotImplemented, state.RuntimeException)
-    try:
-        yield
-    except broken as error:
-        if "Load model from" in str(error):
-            raise ArtifactError(f"{what}: {_first_line(error)} Build the artifact again") from error
-        raise EngineError(f"{what}: {_first_line(error)}") from error
-    except (*others, RuntimeError, ValueError) as error:
-        raise EngineError(f"{what}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error).strip())
-    return text.partition("\n")[0]
 
 
 def _tensor_precision(path: Path) -> str:
