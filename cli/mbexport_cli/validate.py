@@ -88,8 +88,8 @@ def main(
 ) -> None:
     """Run an artifact on each runtime and compare with Keras's stored answers; exit 1 if one fails.
 
-    Twice: parity pins float32, production leaves the engine its own defaults. The limits are derived from the noise of
-    the precision that the engine computes in, and the report says from which.
+    Twice: parity pins float32, production leaves the engine its defaults. Limits
+    come from the noise of the precision computed in; the report says from which.
     """
     from mbexport_cli import render
     from mbexport_cli.screen import screen
