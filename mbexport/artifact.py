@@ -27,8 +27,8 @@ MODEL = "model.onnx"
 OPENVINO_MODEL = "model_openvino.onnx"
 """Beside the first where another form of the graph is more than 5% faster on OpenVINO."""
 REFERENCE = "reference.npz"
-TRACE = "trace.npz"
-"""Samples of the graph's inner tensors, for ``validate --explain``."""
+TRACES = {MODEL: "trace.npz", OPENVINO_MODEL: "trace_openvino.npz"}
+"""Samples of each graph's inner tensors, for ``validate --explain``: two files may give one name to two tensors."""
 LABELS = "labels.json"
 """The classes in the order of the classifier's numbers, where they are known."""
 
@@ -87,17 +87,20 @@ def read_reference(artifact: Artifact) -> Reference:
     return read_npz(artifact.path / REFERENCE, artifact.manifest)
 
 
-def read_trace(artifact: Artifact) -> Trace:
-    """What the graph's tensors held when it was built.
+def read_trace(artifact: Artifact, model: str = MODEL) -> Trace:
+    """What the tensors of a model file held when it was built.
 
     Raises:
         ArtifactError: the artifact has no trace, or a damaged one.
     """
-    if TRACE not in artifact.manifest.files:
-        raise ArtifactError(f"{artifact.path} holds no {TRACE}, which --explain needs; build the artifact again")
+    name = TRACES.get(model, "")
+    if name not in artifact.manifest.files:
+        raise ArtifactError(
+            f"{artifact.path} holds no {TRACES[MODEL]}, which --explain needs; build the artifact again"
+        )
     from mbexport.accuracy.trace import read_npz as read_trace_npz
 
-    return read_trace_npz(artifact.path / TRACE)
+    return read_trace_npz(artifact.path / name)
 
 
 def read_labels(artifact: Artifact) -> list[Label] | None:
@@ -119,13 +122,13 @@ def write_artifact(
     *,
     name: str | None = None,
     labels: list[Label] | None = None,
-    tensors: Trace | None = None,
+    traces: Mapping[str, Trace] | None = None,
 ) -> Artifact:
     """Write ``out/<slug>/`` whole or not at all, in the place of an older artifact of that name.
 
     ``manifest.files`` is filled in here. ``models`` maps file names, ``model.onnx`` among them, to serialised ONNX.
-    ``name`` is the folder's, instead of the slug; ``labels`` are the classes, where they are known; ``tensors`` are
-    samples of what the graph's own held.
+    ``name`` is the folder's, instead of the slug; ``labels`` are the classes, where they are known; ``traces`` are
+    samples of what the tensors of each model file held.
 
     Raises:
         OutputError: the place cannot be written to, or something that is not an artifact stands there.
@@ -135,10 +138,10 @@ def write_artifact(
     contents = {**models, REFERENCE: npz_bytes(reference, manifest.input)}
     if labels is not None:
         contents[LABELS] = serde.json_bytes(Labels(labels=labels))
-    if tensors is not None:
+    if traces is not None:
         from mbexport.accuracy.trace import npz_bytes as trace_bytes
 
-        contents[TRACE] = trace_bytes(tensors)
+        contents |= {TRACES[file]: trace_bytes(tensors) for file, tensors in traces.items()}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     manifest = msgspec.structs.replace(manifest, files=digests)
     contents[MANIFEST] = serde.json_bytes(manifest)

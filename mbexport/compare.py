@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 NOISE_AMPLITUDES = 4
 """The difference of two numbers, each with noise of amplitude s, has amplitude sqrt(2) s; four times that is as good as
 never exceeded."""
+LOUDEST_DB = 1000.0
+"""A threshold under minus this is none, and its noise no float."""
 _SHARES = (50, 90, 99)
 
 
@@ -168,7 +170,7 @@ def _flips(truth: NDArray[np.float64], answer: NDArray[np.float64], threshold_db
     if truth.size == 0 or truth.shape[-1] == 1:
         return None
     rows, answers = (array.reshape(-1, truth.shape[-1]) for array in (truth, answer))
-    allowed = NOISE_AMPLITUDES * math.sqrt(2 * np.mean(truth**2)) * 10 ** (-threshold_db / 20)
+    allowed = NOISE_AMPLITUDES * math.sqrt(2 * np.mean(truth**2)) * 10 ** (-max(threshold_db, -LOUDEST_DB) / 20)
     expected, got = rows.argmax(axis=-1), answers.argmax(axis=-1)
     every = np.arange(len(rows))
     margins = rows[every, expected] - rows[every, got]

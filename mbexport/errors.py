@@ -43,6 +43,10 @@ class ArtifactError(InputError):
     """A folder that is not a whole, unaltered artifact."""
 
 
+class UntiedGraphError(InputError):
+    """Pictures without a truth: the graph, evaluated in float64, is not the network that Keras computed."""
+
+
 class PictureError(InputError):
     """A picture file that cannot be used. ``reason`` says why, without the file's name."""
 

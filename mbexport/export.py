@@ -106,9 +106,8 @@ def export(
     )
     with clock.step("write"):
         models = {name: serialised(graph, manifest, about.labels) for name, graph in graphs.items()}
-        artifact = write_artifact(
-            order.out, manifest, models, reference, labels=about.labels, tensors=seen[MODEL].trace
-        )
+        traces = {name: held.trace for name, held in seen.items()}
+        artifact = write_artifact(order.out, manifest, models, reference, labels=about.labels, traces=traces)
     return BuildResult(artifact, clock.timings_s, about.notes)
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 
+SATURATED = 1e-7
+"""A probability this near to 0 or 1 is one of them in float32, whatever the logits are in detail."""
+
+
 def compare_output(output: OutputContract, truth: NDArray[Any], answers: Arrays, limit_db: float) -> Comparison:
     """One output's answer against its float64 truth for the same pictures, in the quantity that its kind asks for."""
     from mbexport.compare import compare, failure
@@ -34,7 +38,7 @@ def compare_output(output: OutputContract, truth: NDArray[Any], answers: Arrays,
             return failure(f"probabilities do not sum to 1: off by {off:.2g}", limit_db)
     quantity, answered = comparable(output, truth, answer)
     found = compare(quantity, answered, threshold_db=limit_db, classifier=output.kind != "features")
-    return replace(found, reason=_caveat(output, quantity)) if found.passed else found
+    return replace(found, reason=_caveat(output, truth, quantity)) if found.passed else found
 
 
 def probability_error(output: OutputContract, truth: NDArray[Any], answers: Arrays) -> float | None:
@@ -56,13 +60,17 @@ def _softmax(logits: NDArray[Any]) -> NDArray[Any]:
     return shares
 
 
-def _caveat(output: OutputContract, quantity: NDArray[Any]) -> str | None:
+def _caveat(output: OutputContract, truth: NDArray[Any], quantity: NDArray[Any]) -> str | None:
     """Why passing proves little, where the right answer does not depend on what the network computed."""
+    import numpy as np
+
     if output.kind == "probabilities" and quantity.shape[-1] == 1:
         return (
             "softmax over one class is 1 whatever the network computes, so passing proves nothing about it; "
             "build with --classifier-activation none"
         )
+    if output.kind == "probabilities" and (np.minimum(truth, 1 - truth) < SATURATED).all():
+        return f"{output.name} are 0 or 1 on every reference picture, as far as float32 tells, so passing proves little"
     if output.kind == "probabilities" and quantity.min() > 0:  # logits, centred, have negative ones
         return (
             f"{output.name} give every class the same probability on every reference picture, as networks do that were "
@@ -102,6 +110,17 @@ def threshold_db(output: OutputContract, reference: Reference, ops: Collection[s
     return float32_floor_db(output, reference) - margin_db(output, reference, ops)
 
 
+def images_limit_db(output: OutputContract, stored: Reference, shown: Reference) -> float:
+    """The least SQNR of a float32 runtime on the user's own pictures: ``shown`` holds the graph's float32 and float64.
+
+    Raises:
+        ArtifactError: the stored reference is too noisy to prove anything.
+    """
+    found_db = sqnr_of(output, shown)
+    floor_db = float32_floor_db(output, stored)
+    return (floor_db if math.isnan(found_db) else min(found_db, floor_db)) - thresholds.IMAGES_MARGIN_DB
+
+
 def margin_db(output: OutputContract, reference: Reference, ops: Collection[str]) -> float:
     """How far a float32 runtime may stand under the noise floor: more where few numbers leave much to chance."""
     from mbexport.accuracy.chance import chance_db
@@ -116,13 +135,18 @@ def float32_floor_db(output: OutputContract, reference: Reference) -> float:
     Raises:
         ArtifactError: the reference is too noisy to prove anything.
     """
-    from mbexport.compare import sqnr_db
-
-    truth, keras = reference.keras_float64[output.name], reference.keras_float32[output.name]
-    floor_db = sqnr_db(*comparable(output, truth, keras)) if truth.shape == keras.shape else math.nan
+    floor_db = sqnr_of(output, reference)
     if not floor_db >= thresholds.F32_LEAST_FLOOR_DB:
         raise ArtifactError(
             f"the stored reference of output {output.name} proves nothing: Keras float32 stands {floor_db:.1f} dB from "
             f"float64, at least {thresholds.F32_LEAST_FLOOR_DB:.0f} dB are needed; check the weights and build again"
         )
     return min(floor_db, thresholds.F32_ROUNDING_DB)
+
+
+def sqnr_of(output: OutputContract, reference: Reference) -> float:
+    """SQNR of a reference's float32 against its float64, in the quantity that is compared; NaN where shapes differ."""
+    from mbexport.compare import sqnr_db
+
+    truth, single = reference.keras_float64[output.name], reference.keras_float32[output.name]
+    return sqnr_db(*comparable(output, truth, single)) if truth.shape == single.shape else math.nan

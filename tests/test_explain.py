@@ -16,7 +16,7 @@ from fault_bench.effect import faulty_artifact
 from fault_bench.library import ALL
 from mbexport.accuracy import trace
 from mbexport.accuracy.exposing import cuts, exposed
-from mbexport.artifact import MODEL, TRACE, read_artifact, read_reference, read_trace, write_artifact
+from mbexport.artifact import MODEL, TRACES, read_artifact, read_reference, read_trace, write_artifact
 from mbexport.build import build_model
 from mbexport.errors import ArtifactError
 from mbexport.runtimes import ENGINES
@@ -216,9 +216,9 @@ def test_artifacts_without_a_trace_say_what_to_do(small_artifact: Artifact, tmp_
 
 
 def test_a_damaged_trace_is_refused(tmp_path: Path) -> None:
-    (tmp_path / TRACE).write_bytes(b"PK\x03\x04 nothing")
+    (tmp_path / TRACES[MODEL]).write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(ArtifactError, match="cannot be read"):
-        trace.read_npz(tmp_path / TRACE)
+        trace.read_npz(tmp_path / TRACES[MODEL])
 
 
 def test_command_line(correct: Correct, small_artifact: Artifact, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def main(
     with screen(verbose=verbose) as own:
         from mbexport import validate
         from mbexport.accuracy.recording import Recording
-        from mbexport.artifact import read_artifact
+        from mbexport.artifact import read_artifact, read_trace
         from mbexport.bench.plan import choose_threads
         from mbexport.folders import some_pictures
         from mbexport.hardware import usable_threads
@@ -113,6 +113,8 @@ def main(
             allow_fallback=asked.allow_fallback,
         )
         opened = read_artifact(artifact)
+        if told.explain or told.picture:
+            read_trace(opened)  # before all the work that it would be too late after
         recording = Recording(opened, told.save_outputs) if told.save_outputs else None
         targets = resolve_targets(where.runtime)
         threads = choose_threads(where.threads, usable_threads())

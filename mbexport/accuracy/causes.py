@@ -31,6 +31,8 @@ _DROPPED = (0.02, 0.98)
 """Shares of zeroes between which dropout is worth a thought."""
 _HALF_LARGEST = 65504.0
 _MOST_NAMED = 3
+_MOST_MATCHED = 4096
+"""Of so many channels each is compared with all others; classifiers have 1000, the widest layers 1792."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Culprit:
     known: Arrays
     """Its inputs, constants included, and its output, whole, as the engine holds them; some may be missing."""
     truth: Sample
+    is_rounded: bool = False
+    """Whether the engine computes in less than float32, so that its numbers are coarse, and none but its own."""
 
     @property
     def output(self) -> Array:
@@ -124,6 +128,8 @@ def _moved(culprit: Culprit) -> Iterator[str]:
 def _matches(expected: NDArray[np.float64], answer: NDArray[np.float64]) -> NDArray[np.int64] | None:
     """For each row of ``expected`` the row of ``answer`` that equals it, its own first; None where one has none."""
     one, other = (array.reshape(len(array), -1) for array in (expected, answer))
+    if len(one) > _MOST_MATCHED:
+        return None
     allowed = 10 ** (-EXPLAINED_DB / 20) * max(float(np.abs(one).max(initial=0.0)), 1e-30)
     found = np.empty(len(one), np.int64)
     for row, values in enumerate(one):
@@ -140,7 +146,7 @@ def _scaled(culprit: Culprit) -> Iterator[str]:
     if not culprit.explains(culprit.answer * factor + offset):
         return
     spread = float(np.std(culprit.expected)) or 1.0
-    parts = [f"{1 / factor:.4g} times what it should be"] if abs(factor - 1) > _CHANGED and factor else []
+    parts = [f"{1 / factor:.7g} times what it should be"] if abs(factor - 1) > _CHANGED and factor else []
     parts += [f"off by {-offset / (factor or 1):.3g}"] if abs(offset) > 1e-3 * spread else []
     if parts:
         yield f"scale: the output is {' and '.join(parts)}, as where a rescaling is missing, doubled or changed"
@@ -166,9 +172,12 @@ def _scaled_by_channel(culprit: Culprit) -> Iterator[str]:
     factors, added = (lines[None, :, part, None] for part in (0, 1))
     if culprit.explains(culprit.answer * factors + added):
         changed = np.count_nonzero(np.abs(factors - 1) > _CHANGED)
+        if np.ptp(factors) < _CHANGED:
+            yield f"scale: its products, and not its bias, are {1 / factors.mean():.7g} times what they should be"
+            return
         yield (
             f"epsilon: {changed} of {len(channels)} channels have a factor of their own "
-            f"({factors.min():.4g} to {factors.max():.4g}), as where batch norm's epsilon or statistics are others"
+            f"({factors.min():.7g} to {factors.max():.7g}), as where batch norm's epsilon or statistics are others"
         )
 
 
@@ -194,8 +203,8 @@ def _dropped(culprit: Culprit) -> Iterator[str]:
 
 def _coarse(culprit: Culprit) -> Iterator[str]:
     """Numbers that a narrower type holds exactly."""
-    constants = ((f"input {name}", _constant(culprit, name)) for name in culprit.node.input)
-    for name, array in (("output", culprit.output), *constants):
+    kernel = [(f"input {name}", _constant(culprit, name)) for name in culprit.node.input[1:2]]
+    for name, array in kernel if culprit.is_rounded else [("output", culprit.output), *kernel]:
         if array is not None and array.dtype == np.float32 and array.size > 1:
             bits = np.ascontiguousarray(array).view(np.uint32)
             if not (bits & np.uint32(0xFFFF)).any():

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from mbexport.accuracy.causes import Culprit, causes
-from mbexport.accuracy.exposing import float_tensors
+from mbexport.accuracy.exposing import results
+from mbexport.accuracy.limits import Limits, narrower
 from mbexport.accuracy.report import Explanation, NodeError
 from mbexport.accuracy.search import Found, Search
 from mbexport.accuracy.tolerance import Tolerances
+from mbexport.accuracy.trial import Trial
+from mbexport.artifact import read_trace
 from mbexport.errors import ArtifactError, EngineError
 from mbexport.runtimes import SessionOptions
 
@@ -30,52 +33,73 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 
+RIGHT_HERE = "on the reference pictures of the first size every node is right; the row"
+
+
 class Explainer:
     """Finds the first node of a row's runtime whose output leaves the tolerance.
 
     Args:
         artifact: the artifact.
-        trace: what its tensors held when it was built.
         probe: the reference inputs of the first size.
         threads: threads for each engine.
     """
 
-    def __init__(self, artifact: Artifact, trace: Trace, probe: Probe, threads: int | None) -> None:
+    def __init__(self, artifact: Artifact, probe: Probe, threads: int | None) -> None:
         self._artifact = artifact
-        self._trace = trace
         self._probe = probe
         self._threads = threads
-        self._opened: dict[Path, tuple[onnx.ModelProto, Tolerances]] = {}
+        self._opened: dict[Path, tuple[onnx.ModelProto, Trace, Tolerances]] = {}
 
     def explain(self, row: ValidationRow) -> Explanation:
         """Of what ``validate`` found, failed or not.
 
         Raises:
-            ArtifactError: no tensor of the model is in the trace.
+            ArtifactError: no tensor of the model is in its trace.
         """
-        model, tolerances = self._open(self._artifact.model_path(row.runtime))
+        model, trace, tolerances = self._open(self._artifact.model_path(row.runtime))
         contract = self._artifact.manifest.input
         size, batch = contract.size_of(self._probe.pictures), contract.shape[0] or row.batch
         options = SessionOptions(mode=row.mode, threads=self._threads, batch=batch, size=size)
-        search = Search(model, row.runtime, options, self._probe.inputs, self._trace, tolerances.of(row))
-        found = search.first_wrong()
+        search = Search(model, row.runtime, options, self._probe.inputs, trace, tolerances.of(None))
+        right_here = row.passed or self._is_right(row, batch)
+        precision = narrower(row.precision.effective or _precision_of(search)) if row.mode == "production" else None
+        search.tolerance_db = tolerances.of(precision)
+        found = None if right_here else search.first_wrong()
         nodes = _nodes(search, found)
         if found is None:
-            return Explanation(runtime=row.runtime, mode=row.mode, nodes=nodes, sessions=search.sessions)
+            elsewhere = [] if row.passed else [f"{RIGHT_HERE} failed elsewhere: {row.reason}"]
+            return Explanation(
+                runtime=row.runtime, mode=row.mode, causes=elsewhere, nodes=nodes, sessions=search.sessions
+            )
         return _explained(found, search, row, nodes)
 
-    def _open(self, path: Path) -> tuple[onnx.ModelProto, Tolerances]:
+    def _is_right(self, row: ValidationRow, batch: int) -> bool:
+        """Whether the row's failure is none of the pictures that are looked at here."""
+        limits = Limits(self._artifact)
+        trial = Trial(self._artifact, row.runtime, row.mode, self._threads, limits)
+        trial.run([self._probe], batch)
+        return all(one.comparison.passed for one in trial.tried)
+
+    def _open(self, path: Path) -> tuple[onnx.ModelProto, Trace, Tolerances]:
         if path not in self._opened:
-            model = onnx.load(path)
-            if not set(float_tensors(model)) & self._trace.keys():
-                raise ArtifactError(f"{path.parent}: trace.npz is of another graph; build the artifact again")
-            self._opened[path] = model, Tolerances(model, self._trace, self._probe)
+            model, trace = onnx.load(path), read_trace(self._artifact, path.name)
+            if not set(results(model)) & trace.keys():
+                raise ArtifactError(f"{path.parent}: the trace of {path.name} is of another graph; build it again")
+            self._opened[path] = model, trace, Tolerances(model, trace, self._probe)
         return self._opened[path]
 
 
 def _explained(found: Found, search: Search, row: ValidationRow, nodes: list[NodeError]) -> Explanation:
     made = {name: node for node in search.model.graph.node for name in node.output}
     precision = _precision(row)
+    narrow = row.mode == "production" and narrower(row.precision.effective or search.precision) is not None
+    if found.tensor is None and narrow:
+        nothing = (
+            f"no node stands out of {search.precision}'s own rounding: what is wrong is hardly louder, "
+            "and the parity row tells more"
+        )
+        return Explanation(runtime=row.runtime, mode=row.mode, causes=[nothing], nodes=nodes, sessions=search.sessions)
     if found.tensor is None:
         suspects = list(dict.fromkeys(made[name].name for name in found.suspects))
         return Explanation(
@@ -89,7 +113,7 @@ def _explained(found: Found, search: Search, row: ValidationRow, nodes: list[Nod
     node = made[found.tensor]
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in search.model.graph.initializer}
     known = {**constants, **search.inputs, **found.arrays}
-    culprit = Culprit(node, search.model, known, search.trace[found.tensor])
+    culprit = Culprit(node, search.model, known, search.trace[found.tensor], is_rounded=narrow)
     return Explanation(
         runtime=row.runtime,
         mode=row.mode,
@@ -102,11 +126,18 @@ def _explained(found: Found, search: Search, row: ValidationRow, nodes: list[Nod
             if name in search.trace and name in known
         },
         sqnr_db=_finite(search.sqnr_db(found.tensor, known[found.tensor])) if found.tensor in known else None,
-        tolerance_db=search.tolerance_db(found.tensor),
+        tolerance_db=_finite(search.tolerance_db(found.tensor)),
         causes=[*precision, *([found.error] if found.error else causes(culprit))],
         nodes=nodes,
         sessions=search.sessions,
     )
+
+
+def _precision_of(search: Search) -> str | None:
+    """What the engine computes the first product in, where it never got as far as to say so of the whole."""
+    products = (node.output[0] for node in search.model.graph.node if node.op_type in {"Conv", "Gemm", "MatMul"})
+    search.is_right_alone(next((name for name in products if name in search.trace), next(iter(search.trace))))
+    return search.precision
 
 
 def _precision(row: ValidationRow) -> list[str]:
@@ -116,7 +147,7 @@ def _precision(row: ValidationRow) -> list[str]:
 
 def _nodes(search: Search, found: Found | None) -> list[NodeError]:
     """From one run; what looks wrong there before anything is wrong is looked at alone."""
-    names = [name for name in float_tensors(search.model) if name in search.trace]
+    names = [name for name in results(search.model) if name in search.trace]
     try:
         arrays = search.run(names)
     except EngineError:

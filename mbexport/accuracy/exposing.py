@@ -10,21 +10,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
 
-def float_tensors(model: onnx.ModelProto) -> list[str]:
-    """The results of all nodes, in the graph's order; those of Shape and the like are no floats and left out."""
-    whole = {"Shape", "Size", "ArgMax", "ArgMin", "NonZero"}
-    return [name for node in model.graph.node if node.op_type not in whole for name in node.output if name]
+def results(model: onnx.ModelProto) -> list[str]:
+    """The results of all nodes, in the graph's order."""
+    return [name for node in model.graph.node for name in node.output if name]
 
 
 def expose_all(model: onnx.ModelProto) -> None:
     """Make every result an output, in place."""
     graph = model.graph
-    known = {value.name: value for value in graph.value_info}
     outputs = {value.name for value in graph.output}
-    for name in float_tensors(model):
-        if name not in outputs:
-            unknown = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-            graph.output.append(known.get(name, unknown))
+    names = [name for name in results(model) if name not in outputs]
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)  # their types are the engine's to infer
 
 
 def exposed(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
@@ -37,10 +33,8 @@ def exposed(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     cut.graph.node.extend(node for node in graph.node if needed.intersection(node.output))
     read = {name for node in cut.graph.node for name in node.input} | set(tensors)
     cut.graph.initializer.extend(tensor for tensor in graph.initializer if tensor.name in read)
-    known = {value.name: value for value in (*graph.output, *graph.value_info)}
-    for name in tensors:
-        unknown = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-        cut.graph.output.append(known.get(name, unknown))
+    known = {value.name: value for value in graph.output}
+    cut.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in tensors)
     return cut
 
 

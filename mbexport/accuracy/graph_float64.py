@@ -40,6 +40,8 @@ def evaluate(model: onnx.ModelProto, inputs: Arrays) -> dict[str, NDArray[Any]]:
         warnings.simplefilter("ignore")
         try:
             return dict(zip(names, ReferenceEvaluator(model).run(names, feeds), strict=True))
+        except MemoryError:
+            raise
         except Exception as error:  # operators fail with what NumPy raises
             what = str(error).strip().partition("\n")[0] or type(error).__name__
             raise EngineError(f"onnx's reference evaluator cannot run this network: {what}") from error

@@ -9,6 +9,7 @@ from mbexport.accuracy.limits import Limits
 from mbexport.accuracy.report import FlippedPicture, Precision, ValidationRow
 from mbexport.accuracy.trial import Trial, Tried
 from mbexport.compare import failure, standing
+from mbexport.pictures import REFERENCE_PICTURES
 from mbexport.runtimes import split_target
 
 if TYPE_CHECKING:
@@ -45,13 +46,15 @@ class Judge:
         static = self.artifact.manifest.input.shape[0]
         if static is not None:
             return (static,)
+        if not probe.own:
+            return (min(len(probe.pictures), REFERENCE_PICTURES),)
         return tuple(dict.fromkeys(self.checks.batches or (len(probe.pictures), 1)))
 
     def row(self, target: str, mode: Mode) -> ValidationRow:
         trial = Trial(self.artifact, target, mode, self.threads, self.limits, self.observe)
         groups: dict[int, list[Probe]] = {}
         for probe in self.probes:
-            for batch in self.batches(probe) if mode == "parity" else self.batches(probe)[:1]:
+            for batch in self.batches(probe):
                 groups.setdefault(batch, []).append(probe)
         for batch, probes in groups.items():
             trial.run(probes, batch)

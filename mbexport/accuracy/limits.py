@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -61,6 +62,7 @@ class Limits:
     def __init__(self, artifact: Artifact, min_sqnr_db: float | None = None) -> None:
         self._artifact = artifact
         self._min_sqnr_db = min_sqnr_db
+        self.are_derived = min_sqnr_db is None
         self._measured: dict[tuple[int, Precision], Mapping[str, Limit]] = {}
 
     def of(self, probe: Probe, precision: str) -> Mapping[str, Limit]:
@@ -95,8 +97,9 @@ class Limits:
         for output in outputs:
             floor_db, by_chance_db = floors_db[output.name], chance_db(output, probe.truth[output.name])
             margin_db = thresholds.PRECISION_MARGINS_DB[precision] + by_chance_db
-            # A wrong graph brings its own floor down; below 0 dB the answers would be all noise. NaN: it overflows.
-            least_db = floor_db - margin_db if floor_db > margin_db else 0.0
+            if math.isnan(floor_db):  # the graph itself holds what is no number, or rounds to it
+                continue
+            least_db = max(floor_db - margin_db, 0.0)  # a wrong graph brings its own floor down
             origin = f"{margin_db:.1f} dB under {whose}, {floor_db:.1f} dB from float32"
             if least_db < limits[output.name].least_db:
                 limits[output.name] = Limit(least_db, origin)

@@ -66,8 +66,8 @@ def whose_fault(culprit: Culprit) -> Iterator[str]:
     same = again.shape == culprit.output.shape and np.array_equal(np.isfinite(again), np.isfinite(culprit.output))
     finite = np.isfinite(again) & np.isfinite(culprit.output) if same else np.False_
     if same and np.allclose(again[finite], culprit.output[finite], rtol=1e-3, atol=1e-4 * _scale(again[finite])):
-        yield "the file: the engine computes this node as it is written, so its constants or attributes are wrong"
-    else:
+        yield "the file: the engine computes this node as it is written; its operator, wiring or constants are wrong"
+    elif not culprit.is_rounded:  # else its rounding alone makes other numbers
         yield "the engine: run alone, this node gives other numbers than the engine's"
 
 

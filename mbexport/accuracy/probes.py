@@ -9,6 +9,8 @@ import numpy as np
 
 from mbexport import thresholds
 from mbexport.accuracy.limits import Limit, float32_limits
+from mbexport.errors import UntiedGraphError
+from mbexport.outputs import comparable, images_limit_db
 from mbexport.reference import Reference
 from mbexport.spec import size_text
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import onnx
     from numpy.typing import NDArray
 
     from mbexport.artifact import Artifact
@@ -62,12 +65,13 @@ def stored_probes(artifact: Artifact, stored: Reference) -> Iterator[Probe]:
         yield Probe(inputs, kept.keras_float64, limits, [name], f" on {name}", own=False)
 
 
-def image_probe(artifact: Artifact, paths: Sequence[Path], progress: Callable[[str], None]) -> Probe:
-    """The user's own pictures. Their truth is the artifact's graph in float64, which the stored inputs hold to Keras.
+def image_probe(artifact: Artifact, stored: Reference, paths: Sequence[Path], progress: Callable[[str], None]) -> Probe:
+    """The user's own pictures. Their truth is the artifact's graph in float64, tied to Keras by a stored picture.
 
     Raises:
         PictureError: a file that is no picture.
-        ArtifactError: the graph in float32 is too far from itself in float64 to prove anything.
+        UntiedGraphError: the graph in float64 is not what Keras computed, so it is no truth.
+        EngineError: the evaluator cannot run the graph.
     """
     import onnx
 
@@ -78,16 +82,48 @@ def image_probe(artifact: Artifact, paths: Sequence[Path], progress: Callable[[s
     contract, outputs = artifact.manifest.input, artifact.manifest.outputs
     model = onnx.load(artifact.path / MODEL)
     doubled = in_float64(model)
+    _require_keras(artifact, stored, doubled)
     parts: list[tuple[Arrays, Arrays, Arrays]] = []
     for number, path in enumerate(paths, start=1):
         progress(f"the network in float64 on picture {number} of {len(paths)}")
-        inputs = {contract.name: network_input(picture(path, contract)[None], contract)}
-        parts.append((inputs, evaluate(model, inputs), evaluate(doubled, inputs)))
-    inputs, single, double = (_joined([part[kind] for part in parts]) for kind in range(3))
-    reference = Reference(inputs, single, double)
-    limits = float32_limits(outputs, reference, artifact.manifest.graph.ops, who="this graph in NumPy's float32")
+        shown = network_input(picture(path, contract)[None], contract)
+        inputs = {contract.name: shown.repeat(contract.shape[0] or 1, axis=0)}
+        found = (inputs, evaluate(model, inputs), evaluate(doubled, inputs))
+        single, double = ({name: array[:1] for name, array in part.items()} for part in found[1:])
+        parts.append(({contract.name: shown}, single, double))
+    every, answered, truth = (_joined([part[kind] for part in parts]) for kind in range(3))
+    reference = Reference(every, answered, truth)
+    limits = {
+        output.name: Limit(
+            images_limit_db(output, stored, reference),
+            f"{thresholds.IMAGES_MARGIN_DB:g} dB under the noise of float32 on your pictures or the stored ones",
+        )
+        for output in outputs
+    }
     names = [str(path) for path in paths]
-    return Probe(inputs, double, limits, names, f" on {len(paths)} pictures", own=False)
+    return Probe(every, truth, limits, names, f" on {len(paths)} pictures", own=False)
+
+
+def _require_keras(artifact: Artifact, stored: Reference, doubled: onnx.ModelProto) -> None:
+    from mbexport.accuracy.graph_float64 import evaluate
+    from mbexport.compare import sqnr_db
+
+    batch = artifact.manifest.input.shape[0] or 1
+    rows = np.arange(batch) % len(_pictures(stored))
+    answers = evaluate(doubled, {name: array[rows] for name, array in stored.inputs.items()})
+    for output in artifact.manifest.outputs:
+        truth, answer = stored.keras_float64[output.name][rows], answers.get(output.name)
+        if answer is None or answer.shape != truth.shape:
+            found = "another shape" if answer is not None else "no such output"
+        else:
+            found_db = sqnr_db(*comparable(output, truth, answer))
+            if found_db >= thresholds.RAW_GRAPH_DB:
+                continue
+            found = f"{found_db:.1f} dB"
+        raise UntiedGraphError(
+            f"--images takes the graph in float64 for its truth, and output {output.name} is not Keras's there "
+            f"({found}, at least {thresholds.RAW_GRAPH_DB:.0f} dB expected); leave --images out"
+        )
 
 
 def _joined(parts: Sequence[Arrays]) -> dict[str, NDArray[Any]]:

@@ -121,7 +121,7 @@ class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
     sizes: list[tuple[int, int]]
     """Height and width in pixels of the pictures that each runtime was tried on; several where they are dynamic."""
     batches: list[int]
-    """Pictures at a time, each tried in parity."""
+    """Pictures at a time, each tried in both modes."""
     coverage: Coverage | None = None
     """Which knees of the activations the reference pictures cross, as the build found; a fault beyond one they miss
     does not show on them."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbexport.accuracy.exposing import cuts, exposed, float_tensors
+from mbexport.accuracy.exposing import cuts, exposed, results
 from mbexport.accuracy.trace import sampled
 from mbexport.accuracy.trial import run_batches
 from mbexport.compare import sqnr_db
@@ -54,13 +54,13 @@ class Search:
     trace: Trace
     tolerance_db: Callable[[str], float]
     sessions: int = field(default=0)
+    precision: str | None = None
+    """What the engine said that it computes in, once it has run."""
 
-    def first_wrong(self) -> Found | None:
-        """None where the last tensors are right too."""
-        order = self._known(float_tensors(self.model))
+    def first_wrong(self) -> Found:
+        """Where the graph goes wrong, which it does as a whole."""
+        order = self._known(results(self.model))
         ends = [name for name in order if name in {output.name for output in self.model.graph.output}]
-        if all(self.is_right_alone(name) for name in ends):
-            return None
         gates = [name for name in self._known(cuts(self.model)) if name not in ends]
         low, high = -1, len(gates)
         while high - low > 1:
@@ -90,6 +90,7 @@ class Search:
             path.write_bytes(exposed(self.model, tensors).SerializeToString())
             try:
                 with load_engine(engine).open(path, device, self.options) as session:
+                    self.precision = session.facts().precision
                     return run_batches(session, self.inputs, self.options.batch)
             except ArtifactError as error:  # the part is mbexport's own, and no artifact
                 raise EngineError(str(error)) from error

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mbexport import thresholds
-from mbexport.accuracy.exposing import exposed, float_tensors
+from mbexport.accuracy.exposing import exposed, results
 from mbexport.accuracy.graph_float64 import evaluate, in_float64
-from mbexport.accuracy.limits import narrower
 from mbexport.compare import sqnr_db
 from mbexport.errors import MbexportError
 from mbexport.runtimes.ort_calls import run_unoptimized
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from mbexport.accuracy.precisions import Precision
     from mbexport.accuracy.probes import Probe
-    from mbexport.accuracy.report import ValidationRow
     from mbexport.accuracy.trace import Trace
 
     Arrays = Mapping[str, NDArray[Any]]
@@ -37,29 +35,30 @@ class Tolerances:
     """The least SQNR in dB of a graph's tensors, for each precision that rows are held to.
 
     It is the noise of that very tensor, for between the layers noise differs by 50 dB: the graph in float32, or
-    rounded, against itself. Where a graph cannot run so, the limit of the whole has to do.
+    rounded, against itself. Where a graph cannot run so, the limit of the whole has to do in float32, and in narrower
+    precisions what is no number counts alone.
     """
 
     def __init__(self, model: onnx.ModelProto, trace: Trace, probe: Probe) -> None:
         self._model = model
-        self._names = [name for name in float_tensors(model) if name in trace]
+        self._names = [name for name in results(model) if name in trace]
         self._inputs = probe.inputs
         least_db = min(limit.least_db for limit in probe.float32_limits.values())
         self._whole_db = least_db - thresholds.TENSOR_MARGIN_DB
         self._floors_db: dict[Precision | None, Mapping[str, float]] = {}
 
-    def of(self, row: ValidationRow) -> Callable[[str], float]:
-        """A tensor's by its name, for the precision that the row's limit is of."""
-        precision = narrower(row.precision.effective) if row.mode == "production" else None
+    def of(self, precision: Precision | None) -> Callable[[str], float]:
+        """A tensor's by its name; ``precision`` None is float32."""
         if precision not in self._floors_db:
             self._floors_db[precision] = self._measured(precision)
         floors_db = self._floors_db[precision]
         margin_db = thresholds.TENSOR_MARGIN_DB + (thresholds.PRECISION_MARGINS_DB[precision] if precision else 0.0)
+        unknown_db = -math.inf if precision else self._whole_db
 
         def least_db(name: str) -> float:
             floor_db = floors_db.get(name, math.nan)
             if math.isnan(floor_db):
-                return self._whole_db
+                return unknown_db
             return min(floor_db, thresholds.TENSOR_MOST_FLOOR_DB) - margin_db
 
         return least_db
@@ -80,4 +79,7 @@ class Tolerances:
                 noisy, exact = run_unoptimized(exposed(rounded(self._model, precision), self._names), some), single
         except MbexportError:
             return {}
-        return {name: sqnr_db(exact[name], noisy[name]) for name in self._names}
+        # The evaluator floors the size of a Resize where engines round it.
+        return {
+            name: sqnr_db(exact[name], noisy[name]) for name in self._names if exact[name].shape == noisy[name].shape
+        }

@@ -107,7 +107,9 @@ class Trial:
         limits = self.limits.of(probe, self.precision)
         for output in self.artifact.manifest.outputs:
             truth, limit = probe.truth[output.name], limits[output.name]
-            comparison = _with_caveat(compare_output(output, truth, answers, limit.least_db), self.precision)
+            comparison = compare_output(output, truth, answers, limit.least_db)
+            if self.limits.are_derived:
+                comparison = _with_caveat(comparison, self.precision)
             error = probability_error(output, truth, answers)
             yield Tried(probe, batch, output.name, comparison, limit.origin, error)
 

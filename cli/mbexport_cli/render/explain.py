@@ -24,15 +24,16 @@ def explanations(found: "Sequence[Explanation]") -> Iterator[RenderableType]:
     for explanation in found:
         yield ""
         yield from _verdict(explanation)
-        if explanation.nodes and explanation.node not in shown:
-            shown.add(explanation.node)
+        what = explanation.node or explanation.mode
+        if explanation.nodes and what not in shown:
+            shown.add(what)
             yield _table(explanation)
 
 
 def _verdict(found: "Explanation") -> Iterator[RenderableType]:
     who = f"{found.runtime} {found.mode}"
     if found.node is None and not found.suspects:
-        yield f"{who}: every node is within the tolerance"
+        yield f"{who}: {'; '.join(found.causes) or 'every node is within the tolerance'}"
         return
     if found.node is None:
         yield note(f"{who}: one of these nodes is wrong: {', '.join(found.suspects)}")
@@ -42,7 +43,7 @@ def _verdict(found: "Explanation") -> Iterator[RenderableType]:
             answer = "no number" if found.sqnr_db is None else f"{found.sqnr_db:.1f} dB"
             yield f"  its output: {answer}, at least {found.tolerance_db:.1f} dB expected"
         for name, sqnr_db in found.input_errors.items():
-            yield f"  its input {name}: {'bit-equal' if sqnr_db is None else f'{sqnr_db:.1f} dB'}"
+            yield f"  its input {name}: {'bit-equal, or no number' if sqnr_db is None else f'{sqnr_db:.1f} dB'}"
     yield from (f"  {cause}" for cause in found.causes)
 
 

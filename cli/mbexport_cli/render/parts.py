@@ -57,7 +57,7 @@ def milliseconds(seconds: float | None) -> str:
 def decibels(value: float | None, *, exact: bool) -> str:
     if value is not None:
         return f"{value:.1f}"
-    return "bit-equal" if exact else "not finite"
+    return "bit-equal" if exact else "-"
 
 
 def flipped(flip: "FlippedPicture") -> str:

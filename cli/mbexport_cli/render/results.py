@@ -47,6 +47,7 @@ def validation(report: "ValidationReport") -> Iterator[RenderableType]:
         )
     yield table
     yield from _limits(report)
+    yield from _tried(report)
     yield from reasons((row.runtime, row.mode, [row.reason] if row.reason else []) for row in report.rows)
     yield from _flips(report)
     if report.coverage is not None and report.coverage.missed:
@@ -61,6 +62,19 @@ def validation(report: "ValidationReport") -> Iterator[RenderableType]:
 def _some(names: Sequence[str], most: int = 3) -> str:
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _tried(report: "ValidationReport") -> Iterator[RenderableType]:
+    """On what, and where it ran."""
+    batches = " and ".join(map(str, report.batches))
+    golden = f"{report.golden} golden" if report.golden else "no golden"
+    yield f"tried in batches of {batches}; {golden} pictures, {report.images} of your own"
+    placed = {
+        f"{row.runtime}: {', '.join(f'{count} on {device}' for device, count in row.placement.items())}"
+        for row in report.rows
+        if row.placement
+    }
+    yield f"nodes of {'; '.join(sorted(placed))}" if placed else "no node was run"
 
 
 def _limits(report: "ValidationReport") -> Iterator[RenderableType]:
