@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, checker, helper, numpy_helper
 from onnx_ir.passes.common import NameFixPass
 
+from mbexport.accuracy.trace import trace_of
 from mbexport.graph import tools
 from mbexport.graph.guard import run_model
 
@@ -106,3 +107,25 @@ def test_onnx_irs_own_pass_still_fails_on_such_names() -> None:
     """When it no longer does, ``tools._part_initializers`` can go."""
     with pytest.raises(ValueError, match="already exists"):
         NameFixPass()(clashing())
+
+
+def test_results_of_any_type_can_be_looked_at() -> None:
+    nodes = [
+        helper.make_node("Shape", ["x"], ["sizes"]),
+        helper.make_node("Cast", ["sizes"], ["whole"], to=TensorProto.INT32),
+        helper.make_node("Equal", ["whole", "whole"], ["same"]),
+        helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+        helper.make_node("Mul", ["x", "largest"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "types", ends[:1], ends[1:])
+    model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    held = run_model(model, {"x": np.array([[1, 2]], np.float32)}, expose=True)
+    assert {name: array.dtype.name for name, array in held.items()} == {
+        "sizes": "int64",
+        "whole": "int32",
+        "same": "bool",
+        "largest": "float32",
+        "y": "float32",
+    }
+    assert set(trace_of(held)) == {"y"}

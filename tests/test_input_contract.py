@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mbexport.artifact import read_artifact, read_labels, read_reference, write_artifact
 from mbexport.build import build_model
-from mbexport.pictures import pictures
+from mbexport.pictures import REFERENCE_PICTURES, REFERENCE_SEED, pictures
 from mbexport.pipeline import build
 from mbexport.spec import ExportOptions, InputType, Layout, ModelSpec, Preprocess
 from mbexport.validate import Checks, validate
@@ -305,3 +305,14 @@ def test_a_tensor_of_another_size(tmp_path: Path) -> None:
     for spec in (V3, dynamic):
         with pytest.raises(SpecError, match="the input tensor is 96x96 pixels"):
             build(spec, input_tensor=keras.Input((96, 96, 3)), out=tmp_path)
+
+
+def test_references_of_older_artifacts_still_tell_a_wrong_contract(plain: dict[str, Artifact]) -> None:
+    """They were made of texture alone."""
+    artifact = plain["small"]
+    contract, stored = artifact.manifest.input, read_reference(artifact)
+    older = pictures(REFERENCE_PICTURES, *contract.size_of(stored.inputs["input"]), REFERENCE_SEED).astype(np.float32)
+    reference = replace(stored, inputs={"input": older})
+    assert contract_fault(contract, reference) is None
+    wrong = msgspec.structs.replace(contract, colour_order="BGR")
+    assert "colours come as BGR" in str(contract_fault(wrong, reference))

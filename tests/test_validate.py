@@ -313,3 +313,34 @@ def test_nothing_validated_is_not_a_pass(tmp_path: Path) -> None:
     assert validate(tiny_artifact(tmp_path), [], PARITY) == ValidationReport(
         passed=False, rows=[], sizes=[(8, 8)], batches=[3, 1]
     )
+
+
+def test_a_limit_that_lets_everything_pass(tmp_path: Path) -> None:
+    """So low that the noise it allows is no float."""
+    report = validate(tiny_artifact(tmp_path), TARGETS, Checks(min_sqnr_db=-7000))
+    assert report.passed
+    assert {row.threshold_origin for row in report.rows} == {"asked for with --min-sqnr"}
+    assert {row.reason for row in report.rows} == {None}
+
+
+def test_max_flips(tmp_path: Path) -> None:
+    network = TinyNetwork(outputs=("logits",))
+    model = network.onnx_model()
+    edit(model, "bias", np.flip)
+    artifact = tiny_artifact(tmp_path, network, model=model.SerializeToString())
+    (row,) = validate(artifact, ["ort:cpu"], Checks(modes=("parity",), min_sqnr_db=-100)).rows
+    truth = read_reference(artifact).keras_float64["logits"]
+    moved = truth - network.weights["bias"] + network.weights["bias"][::-1]
+    expected = {
+        f"reference picture {number}": (int(old), int(new))
+        for number, (old, new) in enumerate(zip(truth.argmax(-1), moved.argmax(-1), strict=True), start=1)
+        if old != new
+    }
+    assert expected
+    assert {flip.picture: (flip.expected, flip.got) for flip in row.flips} == expected
+    for flip in row.flips:
+        answers = truth[int(flip.picture.rpartition(" ")[2]) - 1]
+        assert flip.margin == pytest.approx(answers[flip.expected] - answers[flip.got], rel=1e-5)
+    for most, passed in ((len(expected), True), (len(expected) - 1, False)):
+        asked = Checks(modes=("parity",), min_sqnr_db=-100, max_flips=most)
+        assert validate(artifact, ["ort:cpu"], asked).passed is passed
