@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mbexport.artifact import read_artifact, read_labels, read_reference, write_artifact
 from mbexport.build import build_model
+from mbexport.diagnose import contract_fault
 from mbexport.pictures import REFERENCE_PICTURES, REFERENCE_SEED, pictures
 from mbexport.pipeline import build
 from mbexport.spec import ExportOptions, InputType, Layout, ModelSpec, Preprocess
