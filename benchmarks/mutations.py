@@ -3,7 +3,8 @@
     python benchmarks/mutations.py [--seed N]... [--network NAME]... [--data DIR] [--json FILE] [--side PX]
 
 V3 Large, Small, Small minimalistic and V2 with calibrated random weights of three seeds, and V3 Small and V2 with real
-weights where ``--data`` has them. Exits 1 where the bars are missed.
+weights where ``--data`` has them. What is in the ``--json`` file already is not done again. Exits 1 where the bars are
+missed.
 """
 
 from __future__ import annotations
@@ -47,14 +48,16 @@ def main() -> None:
     parser.add_argument("--network", choices=NETWORKS, action="append")
     parser.add_argument("--data", type=Path, help="folder of real weights")
     parser.add_argument("--side", type=int, default=224, help="height and width of the random networks, in pixels")
-    parser.add_argument("--json", type=Path, help="add the outcomes to this file, and show all that it then holds")
+    parser.add_argument("--json", type=Path, help="keep the outcomes in this file")
     options = parser.parse_args()
     found = _records(options.json)
+    done = {(one.cell, one.seed) for one in found}
     for cell in cells(options):
-        for outcome in outcomes(cell, RUNTIMES):
-            found.append(outcome)
-            if options.json:
-                options.json.write_bytes(msgspec.json.encode(found))
+        if (cell.name, cell.seed) in done:
+            continue
+        found += outcomes(cell, RUNTIMES)
+        if options.json:
+            options.json.write_bytes(msgspec.json.encode(found))
         print(f"{cell.name} seed {cell.seed}: done", file=sys.stderr, flush=True)
     print("\n".join(page(found)))
     sys.exit(0 if met(found) else 1)

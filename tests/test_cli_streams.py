@@ -8,15 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.tiny import tiny_artifact
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+FULL = Path("/dev/full")
 CHATTER = """
 import os, sys, warnings, logging, ctypes
 import mbexport.validate as target
@@ -160,6 +158,16 @@ def test_piped_output_has_no_colour_and_no_cut(tiny: str, columns: str) -> None:
     [row] = [line.split() for line in done.stdout.splitlines() if line.startswith("ort:cpu")]
     assert row[1:3] == ["parity", "f32"]
     assert row[-1] == "passed"
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="Linux's device that is always full")
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_full_disk_behind_stdout(form: list[str]) -> None:
+    command = [sys.executable, "-m", "mbexport_cli", "list", *form]
+    with FULL.open("w") as full:
+        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: cannot write the result to stdout: No space left on device\n"
 
 
 SWALLOWED = """

@@ -96,3 +96,8 @@ def test_flat_and_empty_folders(small_artifact: Artifact, tmp_path: Path, images
     done = invoke("validate", str(small_artifact.path), "--images", str(images), "--limit", "0")
     assert done.exit_code == 2
     assert "limit must be at least 1" in done.stderr
+    done = invoke("validate", str(small_artifact.path), "--limit", "4")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "error: --limit 4 limits the pictures of --images DIR, which is not given\n",
+    )

@@ -1,10 +1,12 @@
 """Where a command's words go: one result on stdout, live progress on stderr where that is a terminal."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from mbexport.errors import InputError
 from mbexport_cli import signals, streams
 
 if TYPE_CHECKING:
@@ -25,6 +27,15 @@ class Screen:
         """Print the document, or the tables, which are not computed otherwise; neither after Ctrl-C."""
         if signals.interrupted():
             raise KeyboardInterrupt
+        try:
+            self._print(document, rendered, json=json)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())  # what is left must not fail again at exit
+            raise InputError(f"cannot write the result to stdout: {error.strerror}") from error
+
+    def _print(self, document: Any, rendered: "Iterable[RenderableType]", *, json: bool) -> None:
         if json:
             from mbexport_cli import documents
 

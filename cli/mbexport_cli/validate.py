@@ -21,8 +21,11 @@ class CheckOptions:
         Path | None, typer.Option(help="Try pictures of this folder too.", metavar="DIR", rich_help_panel=_CHECKS)
     ] = None
     limit: Annotated[
-        int, typer.Option(help="At most so many of them, spread evenly.", metavar="N", rich_help_panel=_CHECKS)
-    ] = 16
+        int | None,
+        typer.Option(
+            help="At most so many of them, spread evenly. (default: 16)", metavar="N", rich_help_panel=_CHECKS
+        ),
+    ] = None
     min_sqnr: Annotated[
         float | None,
         typer.Option(help="Least SQNR in dB. (default: derived)", metavar="DB", rich_help_panel=_CHECKS),
@@ -41,10 +44,16 @@ class CheckOptions:
     def __post_init__(self) -> None:
         import math
 
+        if self.limit is not None and self.images is None:
+            raise InputError(f"--limit {self.limit} limits the pictures of --images DIR, which is not given")
         if self.min_sqnr is not None and not math.isfinite(self.min_sqnr):
             raise InputError(f"min-sqnr must be a number of decibels, not {self.min_sqnr}")
         if self.max_flips is not None and self.max_flips < 0:
             raise InputError(f"max-flips must be at least 0, not {self.max_flips}")
+
+    @property
+    def most_images(self) -> int:
+        return 16 if self.limit is None else self.limit
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,7 @@ def main(
         if told.picture is not None:
             refuse_unwritable(told.picture.parent)
         checks = validate.Checks(
-            images=some_pictures(asked.images, asked.limit) if asked.images else (),
+            images=some_pictures(asked.images, asked.most_images) if asked.images else (),
             min_sqnr_db=asked.min_sqnr,
             max_flips=asked.max_flips,
             allow_fallback=asked.allow_fallback,

@@ -69,12 +69,19 @@ def _tried(report: "ValidationReport") -> Iterator[RenderableType]:
     batches = " and ".join(map(str, report.batches))
     golden = f"{report.golden} golden" if report.golden else "no golden"
     yield f"tried in batches of {batches}; {golden} pictures, {report.images} of your own"
-    placed = {
-        f"{row.runtime}: {', '.join(f'{count} on {device}' for device, count in row.placement.items())}"
-        for row in report.rows
-        if row.placement
-    }
-    yield f"nodes of {'; '.join(sorted(placed))}" if placed else "no node was run"
+    placed: dict[str, list[tuple[str, str]]] = {}
+    for row in report.rows:
+        if row.placement:
+            where = ", ".join(f"{count} on {device}" for device, count in row.placement.items())
+            placed.setdefault(row.runtime, []).append((row.mode, where))
+    told = [f"{runtime}{mode}: {where}" for runtime, found in placed.items() for mode, where in _merged(found)]
+    yield f"nodes of {'; '.join(told)}" if told else "no node was run"
+
+
+def _merged(found: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The modes need no names where both placed alike."""
+    alike = len({where for _, where in found}) == 1
+    return [("", found[0][1])] if alike else [(f" {mode}", where) for mode, where in found]
 
 
 def _limits(report: "ValidationReport") -> Iterator[RenderableType]:
