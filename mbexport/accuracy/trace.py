@@ -73,7 +73,7 @@ def npz_bytes(trace: Trace) -> bytes:
         arrays[f"{_SAMPLE}{name}"] = sample.values
         arrays[f"{_SHAPE}{name}"] = np.array(sample.shape, np.int64)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
