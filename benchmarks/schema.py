@@ -1,4 +1,4 @@
-"""Write the JSON Schemas of the documents that the command line prints into docs/, from the classes themselves.
+"""Write the JSON Schemas of profiles and of what the command line prints into docs/, from the classes themselves.
 
     python benchmarks/schema.py [--check]
 
@@ -15,16 +15,25 @@ import msgspec
 
 from mbexport.accuracy.compared import SavedComparison
 from mbexport.accuracy.report import ValidationReport
+from mbexport.analysis.diff import DiffReport
+from mbexport.bench import BenchReport
+from mbexport.profile import LatencyProfile
 from mbexport.serde import json_bytes
 
 DOCS = Path(__file__).parents[1] / "docs"
-DOCUMENTS: dict[str, type] = {"validate": ValidationReport, "compare": SavedComparison}
+DOCUMENTS: dict[str, tuple[type, str]] = {
+    "validate": (ValidationReport, "mbexport validate --json"),
+    "compare": (SavedComparison, "mbexport compare --json"),
+    "bench": (BenchReport, "mbexport bench --json"),
+    "profile": (LatencyProfile, "profiles/<hardware>/<artifact>.json"),
+    "diff": (DiffReport, "mbexport profile diff --json"),
+}
 
 
 def schema(name: str) -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of what ``mbexport NAME --json`` prints."""
-    found = msgspec.json.schema(DOCUMENTS[name])
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"mbexport {name} --json", **found}
+    """JSON Schema (draft 2020-12) of one of the documents."""
+    kind, title = DOCUMENTS[name]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **msgspec.json.schema(kind)}
 
 
 def main() -> None:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from mbexport.spec import ExportOptions
     from mbexport.subject import About, Subject
 
+_GUARD_PICTURES = 2
+"""Reference pictures that guard each pass: two, so that a mixed-up batch shows."""
+
 
 @dataclass(frozen=True)
 class BuildResult:
@@ -188,14 +191,14 @@ def _import_tools() -> None:
 
 
 def _simplify(converted: _Converted, order: Order) -> tuple[dict[str, ir.Model], GraphReport]:
-    """File name -> graph. The passes are guarded on two reference pictures: two, so that a mixed-up batch shows."""
+    """File name -> graph."""
     from mbexport.graph import openvino_variant, simplify
     from mbexport.graph.fuse_hard_swish import FIRST_OPSET
-    from mbexport.outputs import threshold_db
+    from mbexport.outputs import guard_limit_db
 
     reference, export = converted.reference, order.export
-    feeds = {name: array[:2] for name, array in reference.inputs.items()}
-    limit_db = min(threshold_db(output, reference) for output in converted.outputs)
+    feeds = {name: array[:_GUARD_PICTURES] for name, array in reference.inputs.items()}
+    limit_db = min(guard_limit_db(output, reference, _GUARD_PICTURES) for output in converted.outputs)
     graph, report = simplify(
         converted.proto,
         feeds,

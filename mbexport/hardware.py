@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
 from mbexport.profile import Hardware, ThreadPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+T = TypeVar("T")
 
 INSTRUCTION_SETS = (
     *("sse4_1", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx_vnni_int8", "avx_ne_convert"),
@@ -52,26 +54,48 @@ def instruction_sets(flags: Iterable[str]) -> list[str]:
 
 def accelerators() -> list[str]:
     """Names of the NVIDIA GPUs; empty without the package ``nvidia-ml-py`` or a driver that answers."""
+
+    def names(nvml: Any) -> list[str]:
+        return [nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(n)) for n in range(nvml.nvmlDeviceGetCount())]
+
+    return _asked(names) or []
+
+
+def accelerator_clock_hz() -> float | None:
+    """What the first NVIDIA GPU's arithmetic units run at now; None without one."""
+
+    def clock_hz(nvml: Any) -> float:
+        return float(nvml.nvmlDeviceGetClockInfo(nvml.nvmlDeviceGetHandleByIndex(0), nvml.NVML_CLOCK_SM)) * 1e6
+
+    return _asked(clock_hz)
+
+
+def accelerator_driver() -> str | None:
+    """The NVIDIA driver's version; None without one."""
+    return _asked(lambda nvml: str(nvml.nvmlSystemGetDriverVersion()))
+
+
+def _asked(question: Callable[[Any], T]) -> T | None:
+    """What NVIDIA's management library answers; None where it is not here, or refuses."""
     try:
         import pynvml
     except ImportError:
-        return []
+        return None
     try:
         pynvml.nvmlInit()
         try:
-            handles = (pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount()))
-            return [pynvml.nvmlDeviceGetName(handle) for handle in handles]
+            return question(pynvml)
         finally:
             pynvml.nvmlShutdown()
     except pynvml.NVMLError:
-        return []
+        return None
 
 
 def usable_threads(root: Path = Path("/")) -> ThreadPlan:
     """Thread counts by affinity mask, physical cores and cgroup CPU quota. ``root`` holds ``/proc`` and ``/sys``."""
     cpus = _allowed_cpus()
     cores = _physical_cores(cpus, root)
-    reasons = [f"{cores} physical cores among the {len(cpus)} CPUs that this process may use"]
+    reasons = [f"{_counted(cores, 'physical core')} among the {_counted(len(cpus), 'CPU')} that this process may use"]
     threads, most = cores, len(cpus)
     quota = cpu_quota(root)
     if quota is not None:
@@ -84,6 +108,16 @@ def usable_threads(root: Path = Path("/")) -> ThreadPlan:
 def cpu_quota(root: Path = Path("/")) -> float | None:
     """CPUs that this process's cgroups (v1 or v2) grant, the tightest of all levels; None without a limit."""
     return min((quota for folder in _cgroup_folders(root) for quota in _quotas(folder)), default=None)
+
+
+def throttled_s(root: Path = Path("/")) -> float | None:
+    """Seconds since their start in which CPU quotas held this process's cgroups back; None where none says so."""
+    found = [seconds for folder in _cgroup_folders(root) for seconds in _throttled_s(folder)]
+    return max(found, default=None)
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _architecture() -> str:
@@ -165,6 +199,16 @@ def _quotas(folder: Path) -> Iterator[float]:
     quota, period = _words(folder / "cpu.cfs_quota_us"), _words(folder / "cpu.cfs_period_us")
     if quota and period and int(quota[0]) > 0:
         yield int(quota[0]) / int(period[0])
+
+
+def _throttled_s(folder: Path) -> Iterator[float]:
+    """``cpu.stat`` counts microseconds in v2, nanoseconds in v1."""
+    words = _words(folder / "cpu.stat")
+    counts = dict(zip(words[::2], words[1::2], strict=False))
+    if "throttled_usec" in counts:
+        yield int(counts["throttled_usec"]) * 1e-6
+    if "throttled_time" in counts:
+        yield int(counts["throttled_time"]) * 1e-9
 
 
 def _words(file: Path) -> list[str]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 
+_BOTH_ROUND_DB = 10 * math.log10(2)
+"""What two noisy sides stand apart more than one noisy side does from the truth."""
 SATURATED = 1e-7
 """A probability this near to 0 or 1 is one of them in float32, whatever the logits are in detail."""
 
@@ -110,6 +112,18 @@ def threshold_db(output: OutputContract, reference: Reference, ops: Collection[s
     return float32_floor_db(output, reference) - margin_db(output, reference, ops)
 
 
+def guard_limit_db(output: OutputContract, reference: Reference, pictures: int) -> float:
+    """The least SQNR of a graph in float32 against itself after a pass, on the first ``pictures``.
+
+    Both sides round, so their noise adds up, and few pictures of a few classes leave more to chance than all do.
+
+    Raises:
+        ArtifactError: the reference is too noisy to prove anything.
+    """
+    seen = reference.keras_float64[output.name][:pictures]
+    return float32_floor_db(output, reference) - _margin_db(output, seen, ()) - _BOTH_ROUND_DB
+
+
 def images_limit_db(output: OutputContract, stored: Reference, shown: Reference) -> float:
     """The least SQNR of a float32 runtime on the user's own pictures: ``shown`` holds the graph's float32 and float64.
 
@@ -123,10 +137,14 @@ def images_limit_db(output: OutputContract, stored: Reference, shown: Reference)
 
 def margin_db(output: OutputContract, reference: Reference, ops: Collection[str]) -> float:
     """How far a float32 runtime may stand under the noise floor: more where few numbers leave much to chance."""
+    return _margin_db(output, reference.keras_float64[output.name], ops)
+
+
+def _margin_db(output: OutputContract, truth: NDArray[Any], ops: Collection[str]) -> float:
     from mbexport.accuracy.chance import chance_db
 
     least = thresholds.F32_RESIZE_MARGIN_DB if "Resize" in ops else thresholds.F32_MARGIN_DB
-    return max(least, min(chance_db(output, reference.keras_float64[output.name]), thresholds.F32_MOST_MARGIN_DB))
+    return max(least, min(chance_db(output, truth), thresholds.F32_MOST_MARGIN_DB))
 
 
 def float32_floor_db(output: OutputContract, reference: Reference) -> float:

@@ -7,12 +7,16 @@ from typing import Literal
 
 import msgspec
 
+from mbexport.samples import unpacked
 from mbexport.spec import ModelSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+PUBLISHED_SCHEMA_VERSION = 1
 
 Mode = Literal["parity", "production"]
 Verdict = Literal["ok", "noisy", "invalid"]
+Scenario = Literal["single-stream", "concurrent", "offline"]
+"""One call after the other; a fixed number of callers at once; as much at once as the engine serves best."""
 
 
 class Hardware(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,20 +61,34 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     """CPU time that the hypervisor gave to other machines since the read before."""
     others_share: float | None = None
     """All cores' time that other processes used since the read before."""
+    throttled_share: float | None = None
+    """Wall time since the read before in which the cgroup's CPU quota held this process back."""
     frequency_hz: float | None = None
     governor: str | None = None
     memory_available_bytes: int | None = None
+    accelerator_clock_hz: float | None = None
+    """The GPU's clock of its arithmetic units, for targets that run on one."""
 
 
-class Replicate(msgspec.Struct, frozen=True, kw_only=True):
-    """One fresh process: cold start apart from the warm samples. Times in seconds, samples in raw nanoseconds."""
+class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
+    """What one fresh process took until its first answer, in seconds."""
 
-    samples_ns: list[int]
+    start_s: float | None = None
+    """From the process's start to the engine's import: Python, NumPy and mbexport. None in older profiles."""
     import_s: float
     """Importing the engine's package."""
     load_s: float
     """Reading, optimising and compiling the model."""
     first_inference_s: float
+
+
+class Replicate(ColdStart, frozen=True, kw_only=True):
+    """One fresh process: cold start apart from the warm samples. Times in seconds."""
+
+    samples: bytes
+    """Each call's nanoseconds, as :mod:`mbexport.samples` packs them."""
+    device_samples: bytes | None = None
+    """The same without copying pictures in and answers out, of a device with memory of its own."""
     warmup_runs: int
     warmup_settled: bool
     throughput_per_s: float
@@ -84,9 +102,13 @@ class Replicate(msgspec.Struct, frozen=True, kw_only=True):
     before: Conditions
     after: Conditions
 
+    @property
+    def samples_ns(self) -> list[int]:
+        return unpacked(self.samples)
+
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
-    """One row: an artifact on a target at a thread count and batch. Statistics are derived from the samples."""
+    """One row: an artifact on a target with its settings. Statistics are derived from the samples."""
 
     runtime: str
     mode: Mode
@@ -95,6 +117,9 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     thread_plan: ThreadPlan
     batch: int
+    scenario: Scenario = "single-stream"
+    concurrency: int = 1
+    """Calls under way at once; ``threads`` is what all of them share."""
     placement: dict[str, int]
     engine_options: dict[str, str]
     versions: dict[str, str]
@@ -104,13 +129,16 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     measured_on: str
     """ISO date, UTC."""
     replicates: list[Replicate]
+    prepared: list[ColdStart] = []
+    """Fresh processes that found what the engine kept of this model at an earlier start: OpenVINO's model cache, or
+    ONNX Runtime's graph as it had optimised it. Empty where that was not measured."""
     verdict: Verdict
     reasons: list[str]
 
     @property
-    def key(self) -> tuple[str, str, int, int]:
+    def key(self) -> tuple[str, str, int, int, str, int]:
         """Rows of one artifact with the same key replace each other."""
-        return self.runtime, self.mode, self.threads, self.batch
+        return self.runtime, self.mode, self.threads, self.batch, self.scenario, self.concurrency
 
     @property
     def samples_ns(self) -> list[int]:
@@ -147,7 +175,7 @@ class PublishedProfile(msgspec.Struct, frozen=True, kw_only=True):
     verdict, and nothing to compare with what is measured here.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = PUBLISHED_SCHEMA_VERSION
     kind: Literal["published, not measured"]
     device: str
     """The machine, the engine and its settings, as far as the sources tell."""

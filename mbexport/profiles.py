@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mbexport import serde
-from mbexport.errors import InputError
-from mbexport.profile import SCHEMA_VERSION, LatencyProfile, PublishedProfile
+from mbexport.errors import DocumentError, InputError
+from mbexport.profile import PUBLISHED_SCHEMA_VERSION, SCHEMA_VERSION, LatencyProfile, PublishedProfile
+from mbexport.profile_upgrades import UPGRADES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -56,19 +56,23 @@ def read_profile(path: Path) -> LatencyProfile:
     Raises:
         DocumentError: not a profile, damaged, or of a newer schema version.
     """
-    return serde.read_document(path, LatencyProfile, SCHEMA_VERSION)
+    profile = serde.read_document(path, LatencyProfile, SCHEMA_VERSION, UPGRADES)
+    try:
+        for row in profile.measurements:
+            if not row.samples_ns:
+                raise DocumentError(f"{path} holds no samples of {row.runtime} {row.mode}; measure again")
+    except ValueError as error:
+        raise DocumentError(f"{path}: {error}; measure again") from error
+    return profile
 
 
 def write_profile(path: Path, profile: LatencyProfile) -> None:
-    """Write one profile whole or not at all, its sample lists on one line each.
+    """Write one profile whole or not at all.
 
     Raises:
         OutputError: the place cannot be written to.
     """
-    # A JSON string holds no raw newline, so only lists of bare numbers can match.
-    lists = re.compile(rb"\[\n[-\d\s,]+\]")
-    data = lists.sub(lambda match: b" ".join(match[0].split()), serde.json_bytes(profile))
-    serde.write_atomic(path, data)
+    serde.write_atomic(path, serde.json_bytes(profile))
 
 
 @contextlib.contextmanager
@@ -120,7 +124,7 @@ def list_published(folders: Iterable[Path]) -> dict[Path, PublishedProfile]:
         DocumentError: one of them is damaged or of a newer schema version.
     """
     paths = [path for top in _once(folders) for path in sorted((top / PUBLISHED).glob("*.json"))]
-    return {path: serde.read_document(path, PublishedProfile, SCHEMA_VERSION) for path in paths}
+    return {path: serde.read_document(path, PublishedProfile, PUBLISHED_SCHEMA_VERSION) for path in paths}
 
 
 def _once(folders: Iterable[Path]) -> list[Path]:
@@ -142,12 +146,13 @@ def merge(stored: LatencyProfile | None, fresh: LatencyProfile) -> tuple[Latency
     if stored.artifact_sha256 != fresh.artifact_sha256:
         old, new = stored.artifact_sha256[:12], fresh.artifact_sha256[:12]
         return fresh, f"the stored profile was of another model.onnx (sha256 {old}..., now {new}...)"
-    if not _same_machine(stored.hardware, fresh.hardware):
+    if not same_machine(stored.hardware, fresh.hardware):
         return fresh, "the stored profile was of another machine with the same name"
     rows = {row.key: row for row in (*stored.measurements, *fresh.measurements)}
     return msgspec.structs.replace(fresh, measurements=[rows[key] for key in sorted(rows)]), None
 
 
-def _same_machine(one: Hardware, other: Hardware) -> bool:
+def same_machine(one: Hardware, other: Hardware) -> bool:
+    """Whether two descriptions fit one machine: equal but for a little memory."""
     alike = msgspec.structs.replace(one, memory_bytes=other.memory_bytes) == other
     return alike and math.isclose(one.memory_bytes, other.memory_bytes, rel_tol=_MEMORY_TOLERANCE)

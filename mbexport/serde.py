@@ -60,8 +60,11 @@ def parse_document(
         raise NewerSchemaError(
             f"{path} has schema version {found}; this mbexport reads up to {version}. Install a newer mbexport"
         )
-    for step in range(found, version):
-        document = (upgrades or {})[step](document)
+    try:
+        for step in range(found, version):
+            document = (upgrades or {})[step](document)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DocumentError(f"{path} does not fit schema version {found}: {error!r}") from error
     try:
         return msgspec.convert(document, kind)
     except (msgspec.ValidationError, SpecError) as error:

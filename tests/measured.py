@@ -8,6 +8,7 @@ import msgspec
 
 from mbexport.bench.plan import WorkerAnswer
 from mbexport.profile import Conditions, Hardware, LatencyProfile, Measurement, Replicate, ThreadPlan
+from mbexport.samples import packed
 from mbexport.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ HARDWARE = Hardware(
 def replicate(samples_ns: Sequence[int], **changes: Any) -> Replicate:
     """A quiet process with these samples, of 2 ms each as far as its throughput goes."""
     quiet = Replicate(
-        samples_ns=list(samples_ns),
+        samples=packed(samples_ns),
         import_s=0.1,
         load_s=0.2,
         first_inference_s=0.3,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -13,16 +14,23 @@ import msgspec
 import pytest
 
 from mbexport import errors
-from mbexport.bench.plan import WorkerPlan
+from mbexport.bench.plan import Cell, WorkerPlan
 from mbexport.bench.process import COMMAND, run_worker
 from mbexport.child import Failure
+from mbexport.samples import unpacked
 from tests.measured import answer
 from tests.tiny import tiny_artifact
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PLAN = WorkerPlan(artifact="nowhere", target="ort:cpu", mode="parity", threads=1, batch=1, min_samples=5)
+CELL = Cell(artifact="nowhere", sha256="aa", target="ort:cpu", mode="parity", threads=1, batch=1)
+PLAN = WorkerPlan(cell=CELL, min_samples=5, min_time_s=0.1, max_time_s=9)
+
+
+def plan_of(artifact: Path, **changes: Any) -> WorkerPlan:
+    cell = msgspec.structs.replace(CELL, artifact=str(artifact))
+    return msgspec.structs.replace(PLAN, cell=cell, **changes)
 
 
 def python(code: str) -> list[str]:
@@ -36,7 +44,7 @@ def test_answer_is_what_the_process_said_and_nothing_that_it_printed_beside() ->
 
 
 def test_plan_reaches_the_process() -> None:
-    code = "import json, sys; p = json.load(sys.stdin); sys.exit(f'{p}')"
+    code = "import json, sys; p = json.load(sys.stdin); sys.exit(str(p['cell']))"
     with pytest.raises(errors.ProcessError, match=r"'target': 'ort:cpu', 'mode': 'parity', 'threads': 1"):
         run_worker(PLAN, python(code))
 
@@ -88,14 +96,16 @@ def worker(plan: dict[str, Any], cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_worker_measures_a_real_engine_from_any_folder(tmp_path: Path) -> None:
     artifact = tiny_artifact(tmp_path)
     (tmp_path / "numpy.py").write_text("raise SystemExit('not NumPy')")
-    plan = {**msgspec.to_builtins(PLAN), "artifact": str(artifact.path), "min_samples": 50}
+    plan = msgspec.to_builtins(plan_of(artifact.path, min_samples=50, spawned_ns=time.monotonic_ns()))
     done = worker(plan, tmp_path)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     replicate = said["replicate"]
-    assert len(replicate["samples_ns"]) >= 50
-    assert min(replicate["samples_ns"]) > 0
-    assert sum(replicate["samples_ns"]) <= len(replicate["samples_ns"]) / replicate["throughput_per_s"] * 1e9
+    samples_ns = unpacked(base64.b64decode(replicate["samples"]))
+    assert len(samples_ns) >= 50
+    assert min(samples_ns) > 0
+    assert sum(samples_ns) <= len(samples_ns) / replicate["throughput_per_s"] * 1e9
+    assert 0 < replicate["start_s"] < 60
     assert replicate["import_s"] > 0
     assert replicate["load_s"] > 0
     assert replicate["first_inference_s"] > 0
@@ -107,7 +117,7 @@ def test_worker_measures_a_real_engine_from_any_folder(tmp_path: Path) -> None:
 
 def test_workers_error_comes_back_as_itself(tmp_path: Path) -> None:
     artifact = tiny_artifact(tmp_path, model=b"not a model")
-    plan = msgspec.structs.replace(PLAN, artifact=str(artifact.path))
+    plan = plan_of(artifact.path)
     with pytest.raises(errors.ArtifactError, match=r"model\.onnx"):
         run_worker(plan)
 

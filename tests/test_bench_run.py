@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 from mbexport import hardware, serde, thresholds
-from mbexport.bench import bench
+from mbexport.bench import Settings, bench, store
 from mbexport.bench import run as bench_run
-from mbexport.bench.plan import WorkerPlan, choose_batch, choose_threads, interleave
+from mbexport.bench.journal import Journal
+from mbexport.bench.plan import Cell, WorkerPlan, choose_batch, choose_threads, interleave
 from mbexport.bench.rows import row_of
 from mbexport.bench.table import table_text
 from mbexport.errors import (
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 THREADS = ThreadPlan(threads=2, most=4, reasons=["2 physical cores", "a cgroup quota of 4 CPUs"])
 FOLDER = "amd-epyc-f25m17-2c"
+ALONE = Settings(threads=[1], modes=["parity"])
+REPLICATES = thresholds.BENCH_REPLICATES
 
 
 class Workers:
@@ -49,7 +53,7 @@ class Workers:
     def __call__(self, plan: WorkerPlan) -> WorkerAnswer:
         self.plans.append(plan)
         before = sum(other == plan for other in self.plans) - 1
-        return answer([2_000_000 + 10_000 * before] * 230)
+        return answer([2_000_000 + 10_000 * before] * 138)
 
 
 @pytest.fixture
@@ -73,7 +77,7 @@ def files(folder: Path) -> list[str]:
 def test_processes_of_the_rows_take_turns(workers: Workers, artifact: Artifact, tmp_path: Path) -> None:
     told: list[tuple[str, float]] = []
     bench(
-        artifact,
+        [artifact],
         ["ort:cpu", "openvino:cpu", "ORT:cpu"],
         profiles=tmp_path / "profiles",
         progress=lambda text, share: told.append((text, share)),
@@ -84,22 +88,21 @@ def test_processes_of_the_rows_take_turns(workers: Workers, artifact: Artifact, 
         ("openvino:cpu", "parity"),
         ("openvino:cpu", "production"),
     ]
-    assert [(plan.target, plan.mode) for plan in workers.plans] == turn * 3
-    assert {plan.threads for plan in workers.plans} == {2}
-    assert [share for _, share in told] == pytest.approx([step / 12 for step in range(13)])
+    assert [(plan.cell.target, plan.cell.mode) for plan in workers.plans] == turn * REPLICATES
+    assert {plan.cell.threads for plan in workers.plans} == {2}
+    whole = 4 * REPLICATES
+    assert [share for _, share in told] == pytest.approx([step / whole for step in range(whole + 1)])
 
 
 def test_interleave_goes_round_the_rows() -> None:
-    plans = [
-        WorkerPlan(artifact="a", target=target, mode="parity", threads=1, batch=1, min_samples=1) for target in "AB"
-    ]
-    assert [(row, plan.target) for row, plan in interleave(plans, 3)] == [(0, "A"), (1, "B")] * 3
+    cells = [Cell(artifact="a", sha256="aa", target=target, mode="parity", threads=1, batch=1) for target in "AB"]
+    assert [(row, cell.target) for row, cell in interleave(cells, 3)] == [(0, "A"), (1, "B")] * 3
 
 
 def test_the_processes_together_have_the_samples_that_p99_needs(
     workers: Workers, artifact: Artifact, tmp_path: Path
 ) -> None:
-    bench(artifact, ["ort:cpu"], profiles=tmp_path, modes=["parity"])
+    bench([artifact], ["ort:cpu"], Settings(modes=["parity"]), profiles=tmp_path)
     assert sum(plan.min_samples for plan in workers.plans) >= thresholds.BENCH_MIN_SAMPLES
     assert len(workers.plans) >= 3
 
@@ -107,12 +110,13 @@ def test_the_processes_together_have_the_samples_that_p99_needs(
 def test_profile_keeps_raw_samples_and_the_report_derives_its_rows_from_them(
     workers: Workers, artifact: Artifact, tmp_path: Path
 ) -> None:
-    report = bench(artifact, ["ort:cpu"], threads=1, profiles=tmp_path / "profiles")
+    report = bench([artifact], ["ort:cpu"], Settings(threads=[1]), profiles=tmp_path / "profiles")
     assert report.profile == str(tmp_path / "profiles" / FOLDER / "tiny.json")
     stored = read_profile(tmp_path / "profiles" / FOLDER / "tiny.json")
     assert stored.artifact_sha256 == artifact.sha256
     assert stored.spec == artifact.manifest.spec
-    assert stored.measurements[0].samples_ns == [2_000_000] * 230 + [2_010_000] * 230 + [2_020_000] * 230
+    each = [2_000_000 + 10_000 * before for before in range(REPLICATES)]
+    assert stored.measurements[0].samples_ns == [sample for sample in each for _ in range(138)]
     assert stored.measurements[0].thread_plan == THREADS
     assert [row.mode for row in report.rows] == ["parity", "production"]
     for row, measured in zip(report.rows, stored.measurements, strict=True):
@@ -131,11 +135,11 @@ PROMISED = (
 
 
 def test_report_is_json_with_the_promised_keys(workers: Workers, artifact: Artifact, tmp_path: Path) -> None:
-    document = json.loads(serde.json_bytes(bench(artifact, ["ort:cpu"], profiles=tmp_path)))
+    document = json.loads(serde.json_bytes(bench([artifact], ["ort:cpu"], profiles=tmp_path)))
     assert {"profile", "rows", "failed"} <= set(document)
     for row in document["rows"]:
         assert set(PROMISED) <= set(row)
-        assert row["p50_s"] == pytest.approx(2.01e-3)
+        assert row["p50_s"] == pytest.approx(2.02e-3)
         assert row["p50_ci_s"][0] <= row["p50_s"] <= row["p50_ci_s"][1]
         assert row["samples"] == 690
         assert row["verdict"] == "ok"
@@ -144,7 +148,7 @@ def test_report_is_json_with_the_promised_keys(workers: Workers, artifact: Artif
 def test_row_pools_samples_and_wall_clock() -> None:
     fast = replicate([1_000_000] * 400, throughput_per_s=900.0, load_s=1.0, memory_peak_bytes=7)
     slow = replicate([3_000_000] * 300, throughput_per_s=300.0, load_s=9.0, memory_peak_bytes=9)
-    row = row_of(measurement(replicates=[fast, slow, fast], batch=1))
+    row = row_of("tiny", measurement(replicates=[fast, slow, fast], batch=1))
     assert row.samples == 1100
     assert row.p50_s == pytest.approx(1e-3)
     assert row.p90_s == pytest.approx(3e-3)
@@ -157,15 +161,15 @@ def test_row_pools_samples_and_wall_clock() -> None:
 
 
 def test_row_of_few_samples_has_a_median_and_no_tail() -> None:
-    row = row_of(measurement(replicates=[replicate([5_000_000])]))
+    row = row_of("tiny", measurement(replicates=[replicate([5_000_000])]))
     assert row.p50_s == pytest.approx(5e-3)
     assert (row.p90_s, row.p99_s, row.between_share) == (None, None, None)
 
 
 def test_second_bench_extends_the_profile(workers: Workers, artifact: Artifact, tmp_path: Path) -> None:
-    bench(artifact, ["ort:cpu"], threads=1, profiles=tmp_path)
-    report = bench(artifact, ["ort:cpu"], threads=2, profiles=tmp_path)
-    assert report.replaced is None
+    bench([artifact], ["ort:cpu"], Settings(threads=[1]), profiles=tmp_path)
+    report = bench([artifact], ["ort:cpu"], Settings(threads=[2]), profiles=tmp_path)
+    assert report.replaced == []
     assert {row.threads for row in report.rows} == {2}
     stored = read_profile(tmp_path / FOLDER / "tiny.json")
     assert [row.threads for row in stored.measurements] == [1, 2, 1, 2]
@@ -176,9 +180,8 @@ def test_another_model_replaces_the_profile_and_it_is_said(
 ) -> None:
     path = tmp_path / FOLDER / "tiny.json"
     write_profile(path, profile(measurement(threads=4)))
-    report = bench(artifact, ["ort:cpu"], profiles=tmp_path)
-    assert report.replaced is not None
-    assert "aa..." in report.replaced
+    report = bench([artifact], ["ort:cpu"], profiles=tmp_path)
+    assert "aa..." in report.replaced[0]
     assert [row.threads for row in read_profile(path).measurements] == [2, 2]
 
 
@@ -203,19 +206,19 @@ def test_no_other_bench_gets_between_reading_and_writing_a_profile(
         return True
 
     def watch(name: str) -> None:
-        real = getattr(bench_run, name)
+        real = getattr(store, name)
 
         def watched(*arguments: Any) -> Any:
             if not free():
                 seen.append(name)
             return real(*arguments)
 
-        monkeypatch.setattr(bench_run, name, watched)
+        monkeypatch.setattr(store, name, watched)
 
-    bench(artifact, ["ort:cpu"], profiles=tmp_path)
+    bench([artifact], ["ort:cpu"], ALONE, profiles=tmp_path)
     for name in ("merge", "read_profile", "write_profile", "table_text"):
         watch(name)
-    bench(artifact, ["ort:cpu"], profiles=tmp_path)
+    bench([artifact], ["ort:cpu"], ALONE, profiles=tmp_path)
     assert seen == ["read_profile", "merge", "write_profile", "table_text"]
     assert free()
 
@@ -229,7 +232,7 @@ def test_profile_that_cannot_be_read_stops_before_measuring(
     path.parent.mkdir(parents=True)
     path.write_text(content)
     with pytest.raises(DocumentError, match=name):
-        bench(artifact, ["ort:cpu"], profiles=tmp_path / "profiles")
+        bench([artifact], ["ort:cpu"], profiles=tmp_path / "profiles")
     assert workers.plans == []
     assert path.read_text() == content
     assert files(tmp_path / "profiles") == [FOLDER, f"{FOLDER}/{name}"]
@@ -240,27 +243,30 @@ def test_place_that_cannot_be_written_to_stops_before_measuring(
 ) -> None:
     (tmp_path / "profiles").write_text("a file")
     with pytest.raises(OutputError, match="profiles"):
-        bench(artifact, ["ort:cpu"], profiles=tmp_path / "profiles")
+        bench([artifact], ["ort:cpu"], profiles=tmp_path / "profiles")
     assert workers.plans == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"threads": 0}, "threads must be 1 to 4 here, not 0"),
-        ({"threads": -1}, "threads must be 1 to 4 here, not -1"),
-        ({"threads": 5}, "not 5: there are 2 physical cores and a cgroup quota of 4 CPUs"),
-        ({"batch": 0}, "batch must be at least 1, not 0"),
-        ({"targets": []}, "name at least one runtime"),
+        ({"settings": Settings(threads=[0])}, "threads must be 1 to 4 here, not 0"),
+        ({"settings": Settings(threads=[1, -1])}, "threads must be 1 to 4 here, not -1"),
+        ({"settings": Settings(threads=[5])}, "not 5: there are 2 physical cores and a cgroup quota of 4 CPUs"),
+        ({"settings": Settings(batches=[0])}, "batch must be at least 1, not 0"),
+        ({"targets": []}, "at least one runtime"),
         ({"targets": ["ort:cpu", "onnx:cpu"]}, "unknown runtime 'onnx:cpu'"),
-        ({"modes": []}, "one mode"),
+        ({"settings": Settings(modes=[])}, "one mode"),
+        ({"settings": Settings(concurrency=0)}, "concurrency must be 1 to 256 here, not 0"),
+        ({"settings": Settings(concurrency=2, offline=True)}, "drop --concurrency or --offline"),
+        ({"settings": Settings(budget_s=2.0)}, "too small for 2 rows of 3 processes"),
     ],
 )
 def test_bad_input_stops_before_measuring(
     arguments: dict[str, Any], message: str, workers: Workers, artifact: Artifact, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=message):
-        bench(artifact, **{"targets": ["ort:cpu"], "profiles": tmp_path / "profiles", **arguments})
+        bench([artifact], **{"targets": ["ort:cpu"], "profiles": tmp_path / "profiles", **arguments})
     assert workers.plans == []
     assert not (tmp_path / "profiles").exists()
 
@@ -278,22 +284,70 @@ def test_batch_is_the_wanted_the_exported_or_one(wanted: int | None, exported: i
 
 def test_another_batch_than_the_static_one_is_refused(workers: Workers, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"built for batch 2, not 1; drop --batch, or build it with --batch dynamic"):
-        bench(tiny_artifact(tmp_path, batch=2), ["ort:cpu"], batch=1, profiles=tmp_path / "profiles")
+        bench([tiny_artifact(tmp_path, batch=2)], ["ort:cpu"], Settings(batches=[1]), profiles=tmp_path / "profiles")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MissingDeviceError, ArtifactError])
-def test_a_stop_in_the_middle_leaves_nothing(
+def test_a_bench_that_was_stopped_goes_on_where_it_stopped(
     error: type[BaseException], workers: Workers, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop_at_fourth(plan: WorkerPlan) -> WorkerAnswer:
-        if len(workers.plans) == 3:
+    """Stopped before each of its processes once: what was finished is never measured again, and nothing is lost."""
+    whole = 2 * REPLICATES
+
+    def stop(plan: WorkerPlan) -> WorkerAnswer:
+        if len(stopped) < whole and len(workers.plans) == len(stopped):
+            stopped.append(plan)
             raise error
         return workers(plan)
 
-    monkeypatch.setattr(bench_run, "run_worker", stop_at_fourth)
-    with pytest.raises(error):
-        bench(artifact, ["ort:cpu"], profiles=tmp_path / "profiles")
-    assert not (tmp_path / "profiles").exists()
+    stopped: list[WorkerPlan] = []
+    monkeypatch.setattr(bench_run, "run_worker", stop)
+    for _ in range(whole):
+        with pytest.raises(error):
+            bench([artifact], ["ort:cpu"], profiles=tmp_path / "profiles")
+        assert len(workers.plans) == len(stopped) - 1
+    report = bench([artifact], ["ort:cpu"], profiles=tmp_path / "profiles")
+    assert [row.samples for row in report.rows] == [690, 690]
+    assert len(workers.plans) == whole
+    assert report.resumed == 1  # the last process to be stopped belonged to the other row
+    assert files(tmp_path / "profiles") == [FOLDER, f"{FOLDER}/README.md", f"{FOLDER}/tiny.json"]
+    bench([artifact], ["ort:cpu"], profiles=tmp_path / "profiles")
+    assert len(workers.plans) == 2 * whole  # a finished bench is no rest of one
+
+
+@pytest.mark.usefixtures("workers")
+def test_rows_are_stored_as_they_are_finished(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Workers()
+
+    def stop_at_last(plan: WorkerPlan) -> WorkerAnswer:
+        if len(made.plans) == 2 * REPLICATES - 1:
+            raise KeyboardInterrupt
+        return made(plan)
+
+    monkeypatch.setattr(bench_run, "run_worker", stop_at_last)
+    with pytest.raises(KeyboardInterrupt):
+        bench([artifact], ["ort:cpu"], profiles=tmp_path)
+    stored = read_profile(tmp_path / FOLDER / "tiny.json")
+    assert [row.mode for row in stored.measurements] == ["parity"]
+    assert "tiny" in (tmp_path / FOLDER / "README.md").read_text()
+
+
+def test_what_was_cut_off_or_is_a_day_old_is_measured_again(
+    workers: Workers, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = Cell(artifact="a", sha256="aa", target="ort:cpu", mode="parity", threads=1, batch=1)
+    journal = Journal(tmp_path)
+    journal.add(cell, answer([1, 2]))
+    path = next((tmp_path / ".unfinished").iterdir())
+    with path.open("ab") as stream:
+        stream.write(path.read_bytes()[:100])  # as a process that is killed while it writes leaves it
+    journal.add(cell, answer([3, 4]))
+    assert [found.replicate.samples_ns for found in journal.answers(cell)] == [[1, 2], [3, 4]]
+    later_s = time.time() + 25 * 3600
+    monkeypatch.setattr(time, "time", lambda: later_s)
+    assert journal.answers(cell) == []
 
 
 class Failing(Workers):
@@ -305,7 +359,7 @@ class Failing(Workers):
 
     def __call__(self, plan: WorkerPlan) -> WorkerAnswer:
         answered = super().__call__(plan)
-        if {plan.target, plan.mode} & self._broken and self.plans.count(plan) >= self._nth:
+        if {plan.cell.target, plan.cell.mode} & self._broken and self.plans.count(plan) >= self._nth:
             raise self._error
         return answered
 
@@ -321,7 +375,7 @@ def test_rows_that_cannot_be_measured_are_told_and_the_others_kept(
 ) -> None:
     failing = Failing({"openvino:cpu"}, kind("no such layer"), nth)
     monkeypatch.setattr(bench_run, "run_worker", failing)
-    report = bench(artifact, BOTH, profiles=tmp_path / "profiles")
+    report = bench([artifact], BOTH, profiles=tmp_path / "profiles")
     assert [(row.runtime, row.mode, row.reason) for row in report.failed] == [
         ("openvino:cpu", "parity", "no such layer"),
         ("openvino:cpu", "production", "no such layer"),
@@ -329,13 +383,13 @@ def test_rows_that_cannot_be_measured_are_told_and_the_others_kept(
     assert [(row.runtime, row.samples) for row in report.rows] == [("ort:cpu", 690)] * 2
     stored = read_profile(tmp_path / "profiles" / FOLDER / "tiny.json")
     assert [row.runtime for row in stored.measurements] == ["ort:cpu"] * 2
-    assert sum(plan.target == "openvino:cpu" for plan in failing.plans) == 2 * nth  # once failed, not tried again
+    assert sum(plan.cell.target == "openvino:cpu" for plan in failing.plans) == 2 * nth  # once failed, not tried again
 
 
 @pytest.mark.usefixtures("workers")
 def test_one_mode_may_fail_alone(artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_run, "run_worker", Failing({"production"}, EngineError("no")))
-    report = bench(artifact, ["ort:cpu"], profiles=tmp_path)
+    report = bench([artifact], ["ort:cpu"], profiles=tmp_path)
     assert [row.mode for row in report.failed] == ["production"]
     assert [row.mode for row in report.rows] == ["parity"]
 
@@ -345,7 +399,7 @@ def test_nothing_is_written_where_every_row_fails(
     artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench_run, "run_worker", Failing(set(BOTH), EngineError("no")))
-    report = bench(artifact, BOTH, profiles=tmp_path / "profiles")
+    report = bench([artifact], BOTH, profiles=tmp_path / "profiles")
     assert (report.profile, report.rows, len(report.failed)) == (None, [], 4)
     assert not (tmp_path / "profiles").exists()
 
@@ -354,11 +408,11 @@ def test_nothing_is_written_where_every_row_fails(
 def test_processes_that_disagree_make_an_invalid_row(
     artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    precisions = iter(["f32", "bf16", "f32"])
-    monkeypatch.setattr(bench_run, "run_worker", lambda _plan: answer([2_000_000] * 230, precision=next(precisions)))
-    [row] = bench(artifact, ["ort:cpu"], modes=["production"], profiles=tmp_path).rows
+    precisions = iter(["f32", "bf16", "f32", "f32", "f32"])
+    monkeypatch.setattr(bench_run, "run_worker", lambda _plan: answer([2_000_000] * 138, precision=next(precisions)))
+    [row] = bench([artifact], ["ort:cpu"], Settings(modes=["production"]), profiles=tmp_path).rows
     assert row.verdict == "invalid"
-    assert row.reasons == ["the processes differ in precision: f32; bf16; f32"]
+    assert row.reasons == ["the processes differ in precision: f32; bf16; f32; f32; f32"]
 
 
 def test_an_engine_that_cannot_run_the_model_is_a_failed_row(tmp_path: Path) -> None:
@@ -366,7 +420,7 @@ def test_an_engine_that_cannot_run_the_model_is_a_failed_row(tmp_path: Path) -> 
     model = TinyNetwork().onnx_model()
     model.graph.node[2].op_type = "NoSuchOperator"
     artifact = tiny_artifact(tmp_path, model=model.SerializeToString())
-    report = bench(artifact, ["ort:cpu"], threads=1, modes=["parity"], profiles=tmp_path / "profiles")
+    report = bench([artifact], ["ort:cpu"], ALONE, profiles=tmp_path / "profiles")
     [row] = report.failed
     assert "NoSuchOperator" in row.reason
     assert report.profile is None
@@ -403,14 +457,14 @@ def test_table_has_a_line_for_every_row_of_every_profile(tmp_path: Path) -> None
 def test_readme_is_made_from_all_profiles_of_the_folder(workers: Workers, artifact: Artifact, tmp_path: Path) -> None:
     neighbour = msgspec.structs.replace(profile(measurement()), artifact="neighbour")
     write_profile(tmp_path / FOLDER / "neighbour.json", neighbour)
-    bench(artifact, ["ort:cpu"], profiles=tmp_path)
+    bench([artifact], ["ort:cpu"], profiles=tmp_path)
     text = (tmp_path / FOLDER / "README.md").read_text()
     assert text.count("[neighbour](neighbour.json)") == 1
     assert text.count("[tiny](tiny.json)") == 2
 
 
 def test_whole_road_on_a_real_engine(tmp_path: Path) -> None:
-    report = bench(tiny_artifact(tmp_path), ["ort:cpu"], threads=1, modes=["parity"], profiles=tmp_path / "profiles")
+    report = bench([tiny_artifact(tmp_path)], ["ort:cpu"], ALONE, profiles=tmp_path / "profiles")
     (row,) = report.rows
     assert row.p99_s is not None
     assert 0 < row.min_s <= row.p50_ci_s[0] <= row.p50_s <= row.p50_ci_s[1] <= row.p99_s

@@ -9,9 +9,8 @@ import numpy as np
 import psutil
 import pytest
 
-from mbexport.bench import worker
-from mbexport.bench.plan import WorkerPlan
-from mbexport.bench.timing import Limits
+from mbexport.bench import opening, worker
+from mbexport.bench.plan import Cell, WorkerPlan
 from mbexport.errors import InputError
 from mbexport.runtimes import ENGINES, SessionFacts, SessionOptions
 from tests.tiny import pictures, tiny_artifact
@@ -55,9 +54,16 @@ class Recorder:
             self.said.append("bind")
         return lambda: self.ran.append(index)
 
+    def bind_inner(self, feeds: Mapping[str, NDArray[Any]]) -> None:
+        pass
+
+    @property
+    def callers(self) -> int:
+        return 3
+
     def facts(self) -> SessionFacts:
         self.said.append("facts")
-        return SessionFacts("bf16", {"cpu": 7}, {"streams": "1"}, {"recorder": "1.2"})
+        return SessionFacts("bf16", {"cpu": 7}, options={"streams": "1"}, versions={"recorder": "1.2"})
 
 
 @pytest.fixture
@@ -69,16 +75,14 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 
 def plan(artifact: Path, **changes: Any) -> WorkerPlan:
-    usual = {"target": "double:cpu", "mode": "production", "threads": 3, "batch": 2, "min_samples": 9}
-    return WorkerPlan(artifact=str(artifact), **{**usual, **changes})
-
-
-LIMITS = Limits(min_samples=9, min_time_s=0)
+    usual = {"target": "double:cpu", "mode": "production", "threads": 3, "batch": 2}
+    cell = Cell(artifact=str(artifact), sha256="aa", **{**usual, **changes})
+    return WorkerPlan(cell=cell, min_samples=9, min_time_s=0, max_time_s=9)
 
 
 def test_cold_start_comes_first_and_the_facts_last(recorder: Recorder, tmp_path: Path) -> None:
     artifact = tiny_artifact(tmp_path)
-    found = worker.measure(plan(artifact.path), LIMITS)
+    found = worker.measure(plan(artifact.path))
     assert recorder.said == ["import", "open", "bind", "facts", "close"]
     assert recorder.opened == [
         (artifact.path / "model.onnx", "cpu", SessionOptions(mode="production", threads=3, batch=2, size=(8, 8)))
@@ -90,7 +94,7 @@ def test_cold_start_comes_first_and_the_facts_last(recorder: Recorder, tmp_path:
 
 
 def test_every_run_is_counted_and_takes_its_input_in_turn(recorder: Recorder, tmp_path: Path) -> None:
-    found = worker.measure(plan(tiny_artifact(tmp_path, count=3).path), LIMITS)
+    found = worker.measure(plan(tiny_artifact(tmp_path, count=3).path))
     first, *rest = recorder.ran
     assert first == 0
     assert len(rest) == found.replicate.warmup_runs + 9
@@ -98,7 +102,7 @@ def test_every_run_is_counted_and_takes_its_input_in_turn(recorder: Recorder, tm
 
 
 def test_inputs_are_reference_pictures_going_round(recorder: Recorder, tmp_path: Path) -> None:
-    found = worker.measure(plan(tiny_artifact(tmp_path, count=3).path, batch=2), LIMITS)
+    found = worker.measure(plan(tiny_artifact(tmp_path, count=3).path, batch=2))
     probes = pictures(3)
     for feed, chosen in zip(recorder.bound[1:], ([0, 1], [1, 2], [2, 0]), strict=True):
         np.testing.assert_array_equal(feed, probes[chosen])
@@ -110,7 +114,7 @@ def test_inputs_are_reference_pictures_going_round(recorder: Recorder, tmp_path:
 
 @pytest.mark.parametrize(("count", "batch", "feeds"), [(1, 1, 1), (2, 5, 2), (9, 1, 4), (3, 7, 3)])
 def test_rotation_has_as_many_feeds_as_there_are_pictures_up_to_four(count: int, batch: int, feeds: int) -> None:
-    made = worker.rotate({"input": pictures(count)}, batch)
+    made = opening.rotate({"input": pictures(count)}, batch)
     assert [feed["input"].shape for feed in made] == [(batch, 8, 8, 3)] * feeds
     assert len({feed["input"].tobytes() for feed in made}) == feeds
 
@@ -118,10 +122,10 @@ def test_rotation_has_as_many_feeds_as_there_are_pictures_up_to_four(count: int,
 def test_a_batch_beyond_memory_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     available = psutil.virtual_memory().available
     with pytest.raises(InputError, match=r"batch \d+ needs .* GB .* choose a smaller --batch"):
-        worker.rotate({"input": pictures(2)}, available // pictures(1).nbytes)
+        opening.rotate({"input": pictures(2)}, available // pictures(1).nbytes)
 
 
 def test_throughput_counts_pictures_by_the_wall_clock(recorder: Recorder, tmp_path: Path) -> None:
-    found = worker.measure(plan(tiny_artifact(tmp_path).path, batch=2), LIMITS).replicate
+    found = worker.measure(plan(tiny_artifact(tmp_path).path, batch=2)).replicate
     longest_s = sum(found.samples_ns) * 1e-9
     assert 0 < found.throughput_per_s <= 2 * 9 / longest_s

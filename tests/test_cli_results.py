@@ -106,14 +106,14 @@ def test_bench_text(here: Path) -> None:
 @pytest.fixture
 def one_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_worker(plan: WorkerPlan) -> WorkerAnswer:
-        if plan.target == "openvino:cpu":
+        if plan.cell.target == "openvino:cpu":
             raise EngineError("no such layer")
         return answer([2_000_000] * 40)
 
     monkeypatch.setattr(run, "run_worker", run_worker)
 
 
-LINE = "openvino:cpu parity: could not be measured: no such layer"
+LINE = "tiny openvino:cpu parity: could not be measured: no such layer"
 
 
 @pytest.mark.usefixtures("one_engine_fails")
@@ -124,7 +124,8 @@ def test_bench_of_an_engine_that_fails(here: Path) -> None:
     document = json.loads(both.stdout)
     assert Path(document["profile"]).is_file()
     assert {row["runtime"] for row in document["rows"]} == {"ort:cpu"}
-    assert document["failed"][0] == {"runtime": "openvino:cpu", "mode": "parity", "reason": "no such layer"}
+    failed = {"artifact": "tiny", "runtime": "openvino:cpu", "mode": "parity", "threads": 2, "batch": 1}
+    assert document["failed"][0] == {**failed, "reason": "no such layer"}
     text = invoke(*arguments, "--runtime", "ort:cpu")
     assert text.exit_code == 1
     assert LINE in text.stdout.splitlines()
@@ -167,7 +168,7 @@ def test_every_command_plans_its_threads_alike(command: str, here: Path, monkeyp
         return real(*arguments, threads=threads, **named)
 
     def run_worker(plan: WorkerPlan) -> WorkerAnswer:
-        seen.append(plan.threads)
+        seen.append(plan.cell.threads)
         return answer([2_000_000] * 40)
 
     monkeypatch.setattr(validate, "validate", watched)

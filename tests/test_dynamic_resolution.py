@@ -20,10 +20,9 @@ from mbexport import architecture
 from mbexport.accuracy.checks import MODES
 from mbexport.artifact import read_artifact, read_reference, write_artifact
 from mbexport.bench import worker
-from mbexport.bench.plan import WorkerPlan
+from mbexport.bench.plan import Cell, WorkerPlan
 from mbexport.bench.rows import row_of
 from mbexport.bench.table import table_text
-from mbexport.bench.timing import Limits
 from mbexport.build import build_model, network_input
 from mbexport.compare import sqnr_db
 from mbexport.errors import ArtifactError, ConversionError, SpecError
@@ -280,11 +279,11 @@ def test_reference_of_one_size_proves_too_little(artifact: Artifact, tmp_path: P
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_bench_feeds_the_base_size_and_says_so(target: str, artifact: Artifact) -> None:
-    plan = WorkerPlan(artifact=str(artifact.path), target=target, mode="parity", threads=1, batch=1, min_samples=2)
-    found = worker.measure(plan, Limits(min_samples=2, min_time_s=0))
+    cell = Cell(artifact=str(artifact.path), sha256="aa", target=target, mode="parity", threads=1, batch=1)
+    found = worker.measure(WorkerPlan(cell=cell, min_samples=2, min_time_s=0, max_time_s=9))
     assert found.input_size == (224, 224)
     row = measurement(input_size=found.input_size)
-    assert row_of(row).input_size == (224, 224)
+    assert row_of("x", row).input_size == (224, 224)
     text = table_text({Path("x.json"): profile(row, artifact=V3.slug)})
     assert f"[{V3.slug}](x.json) at 224x224 |" in text
     assert ") at " not in table_text({Path("x.json"): profile(measurement())})

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import base64
 import json
-from typing import TYPE_CHECKING, Any
+import zlib
+from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mbexport import catalog, serde
+from mbexport import samples as samples_module
 from mbexport.errors import DocumentError, InputError, OutputError
+from mbexport.profile import SCHEMA_VERSION
 from mbexport.profiles import (
     list_profiles,
     list_published,
@@ -20,30 +26,53 @@ from mbexport.profiles import (
     shipped_profiles_dir,
     write_profile,
 )
+from mbexport.samples import packed, unpacked
 from tests.measured import HARDWARE, measurement, profile, replicate
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-
-def test_round_trip_keeps_every_sample_on_one_line(tmp_path: Path) -> None:
-    stored = profile(
-        measurement(
-            replicates=[replicate([1, 22, 333]), replicate([4])], reasons=["a [\n1 ] b", 'quote " and [ 1, 2 ]']
-        )
-    )
-    path = tmp_path / "machine" / "tiny.json"
-    write_profile(path, stored)
-    assert read_profile(path) == stored
-    assert '"samples_ns": [ 1, 22, 333 ]' in path.read_text()
-
-
-@given(st.lists(st.integers(0, 2**62), max_size=50), st.text(max_size=50))
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=50), st.text(max_size=50))
 def test_round_trip_of_anything(tmp_path_factory: pytest.TempPathFactory, samples: list[int], text: str) -> None:
     path = tmp_path_factory.getbasetemp() / "any.json"
     stored = profile(measurement(replicates=[replicate(samples)], reasons=[text]))
     write_profile(path, stored)
     assert read_profile(path) == stored
+    assert read_profile(path).measurements[0].samples_ns == samples
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"x", packed([1, 2, 3])[:-1], packed([1, 2, 3]) + b"0", zlib.compress(b"1234")]
+)
+def test_damaged_samples_are_named(damage: bytes, tmp_path: Path) -> None:
+    one = replicate([1])
+    write_profile(tmp_path / "p.json", profile(measurement(replicates=[msgspec.structs.replace(one, samples=damage)])))
+    with pytest.raises(DocumentError, match=r"p\.json: samples are damaged.*; measure again"):
+        read_profile(tmp_path / "p.json")
+
+
+def test_samples_that_unpack_to_more_than_any_measurement_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples_module, "_MOST_SAMPLES", 1000)
+    assert len(unpacked(packed([0] * 1000))) == 1000
+    with pytest.raises(ValueError, match="damaged"):
+        unpacked(packed([0] * 1001))
+
+
+def test_a_row_without_samples_is_no_measurement(tmp_path: Path) -> None:
+    write_profile(tmp_path / "p.json", profile(measurement(replicates=[replicate([])])))
+    with pytest.raises(DocumentError, match="no samples of ort:cpu parity"):
+        read_profile(tmp_path / "p.json")
+
+
+def test_a_profile_of_version_1_reads_as_it_was_measured() -> None:
+    """The file is one that version 1 wrote, its rows and samples cut short."""
+    old = Path(__file__).parent / "fixtures" / "profiles" / "version_1.json"
+    written = json.loads(old.read_text())
+    found = read_profile(old)
+    assert found.schema_version == SCHEMA_VERSION
+    for row, was in zip(found.measurements, written["measurements"], strict=True):
+        assert [each.samples_ns for each in row.replicates] == [each["samples_ns"] for each in was["replicates"]]
+        assert [each.load_s for each in row.replicates] == [each["load_s"] for each in was["replicates"]]
+        assert (row.scenario, row.concurrency, row.prepared) == ("single-stream", 1, [])
+        assert {each.start_s for each in row.replicates} == {None}
 
 
 @pytest.mark.parametrize(
@@ -52,8 +81,10 @@ def test_round_trip_of_anything(tmp_path_factory: pytest.TempPathFactory, sample
         ("", "not valid JSON"),
         ('{"schema_version": 1', "not valid JSON"),
         ("{}", "no schema_version"),
-        ('{"schema_version": 2}', "Install a newer mbexport"),
-        ('{"schema_version": 1, "artifact": 3}', "does not fit its schema"),
+        (f'{{"schema_version": {SCHEMA_VERSION + 1}}}', "Install a newer mbexport"),
+        ('{"schema_version": 1, "artifact": 3}', "does not fit schema version 1"),
+        ('{"schema_version": 1, "measurements": [{"replicates": [{"samples_ns": [-1]}]}]}', "fit schema version 1"),
+        (f'{{"schema_version": {SCHEMA_VERSION}, "artifact": 3}}', "does not fit its schema"),
     ],
 )
 def test_a_profile_that_cannot_be_read_is_named(content: str, message: str, tmp_path: Path) -> None:
@@ -174,5 +205,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 def test_profile_is_plain_json_with_its_schema_version(tmp_path: Path) -> None:
     write_profile(tmp_path / "p.json", profile(measurement()))
     document = json.loads((tmp_path / "p.json").read_text())
-    assert document["schema_version"] == 1
-    assert document["measurements"][0]["replicates"][0]["samples_ns"] == [2_000_000] * 300
+    assert document["schema_version"] == SCHEMA_VERSION
+    planes = zlib.decompress(base64.b64decode(document["measurements"][0]["replicates"][0]["samples"]))
+    samples = np.frombuffer(planes, np.uint8).reshape(8, -1).T.copy().view("<u8")  # as docs/benchmarking.md says
+    assert samples.ravel().tolist() == [2_000_000] * 300

@@ -56,6 +56,17 @@ def test_validate_keeps_it_where_rows_fail(tmp_path: Path) -> None:
     checker("validate").validate(document)
 
 
+def test_bench_its_profile_and_diff_keep_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = ["--runtime", "ort:cpu", "--threads", "1", "--budget", "8s"]
+    done = invoke("bench", str(tiny_artifact(tmp_path).path), *where, "--json")
+    document = json.loads(done.stdout)
+    checker("bench").validate(document)
+    checker("profile").validate(json.loads(Path(document["profile"]).read_text()))
+    done = invoke("profile", "diff", document["profile"], document["profile"], "--json")
+    checker("diff").validate(json.loads(done.stdout))
+
+
 @pytest.mark.parametrize(
     "damage",
     [lambda row: row.pop("runtime"), lambda row: row.update(sqnr_db="high"), lambda row: row.update(mode="fast")],

@@ -48,6 +48,13 @@ class UninitialisedOutput:
     def bind(self, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
         return self._session.bind(feeds)
 
+    def bind_inner(self, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], object] | None:
+        return self._session.bind_inner(feeds)
+
+    @property
+    def callers(self) -> int:
+        return self._session.callers
+
     def facts(self) -> SessionFacts:
         return self._session.facts()
 

@@ -5,7 +5,23 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mbexport_cli import bench, build, compare, convert, doctor, evaluate, info, predict, profile, run, validate
+from mbexport_cli import (
+    bench,
+    build,
+    compare,
+    convert,
+    doctor,
+    evaluate,
+    info,
+    predict,
+    profile,
+    profile_diff,
+    profile_predict,
+    profile_recommend,
+    profile_report,
+    run,
+    validate,
+)
 from mbexport_cli import list as list_
 from mbexport_cli.command import command
 
@@ -67,4 +83,8 @@ for module, name in (
 ):
     app.command(name, epilog=module.EPILOG)(command(module.main))
 profiles.command("show", epilog=profile.EPILOG)(command(profile.show))
+profiles.command("diff", epilog=profile_diff.EPILOG)(command(profile_diff.main))
+profiles.command("recommend", epilog=profile_recommend.EPILOG)(command(profile_recommend.main))
+profiles.command("predict", epilog=profile_predict.EPILOG)(command(profile_predict.main))
+profiles.command("report", epilog=profile_report.EPILOG)(command(profile_report.main))
 app.add_typer(profiles, name="profile")

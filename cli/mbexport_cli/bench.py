@@ -1,43 +1,140 @@
 """``mbexport bench``."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
-from mbexport_cli.options import Artifact, Json, Profiles, RuntimeOptions, Verbose
+from mbexport_cli.options import Json, Profiles, Verbose, choice
 
-EPILOG = "Example: mbexport bench artifacts/mobilenet_v3_small_1.0_224 --threads 1"
+if TYPE_CHECKING:
+    from mbexport.bench import Settings
+
+EPILOG = "Example: mbexport bench artifacts/mobilenet_v3_small_1.0_224 --budget 1m"
+_CELLS, _HOW = "What is measured", "How"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What is varied; every combination is measured, in turns."""
+
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Such as ort:cpu or openvino:cpu; repeatable. (default: all that are here)",
+            metavar="TARGET",
+            rich_help_panel=_CELLS,
+        ),
+    ] = None
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="For every engine alike; repeatable. (default: this machine's cores)",
+            metavar="N",
+            rich_help_panel=_CELLS,
+        ),
+    ] = None
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Pictures per call; repeatable. (default: the artifact's own, else 1)",
+            metavar="N",
+            rich_help_panel=_CELLS,
+        ),
+    ] = None
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="parity pins float32, production keeps the engine's defaults; repeatable. (default: both)",
+            metavar="parity|production",
+            rich_help_panel=_CELLS,
+            autocompletion=lambda: ["parity", "production"],
+        ),
+    ] = None
+    concurrency: Annotated[
+        int, typer.Option(help="Callers at once, which share the threads.", metavar="N", rich_help_panel=_CELLS)
+    ] = 1
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="As many callers at once as the engine serves best.", rich_help_panel=_CELLS),
+    ] = False
+
+
+@dataclass(frozen=True)
+class How:
+    """How long, and what besides."""
+
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Time for all rows together, such as 60s or 5m. (default: what p99 needs)",
+            metavar="TIME",
+            rich_help_panel=_HOW,
+        ),
+    ] = None
+    cold: Annotated[
+        bool,
+        typer.Option("--cold", help="Also start with what the engine kept of the model before.", rich_help_panel=_HOW),
+    ] = False
+    ops: Annotated[
+        bool,
+        typer.Option(
+            "--ops", help="Also show where the time goes, from each engine's own profiler.", rich_help_panel=_HOW
+        ),
+    ] = False
 
 
 def main(
-    artifact: Artifact,
-    where: RuntimeOptions,
-    batch: Annotated[
-        int | None, typer.Option(help="Pictures per call. (default: the artifact's own, else 1)", metavar="N")
-    ] = None,
+    artifacts: Annotated[
+        list[Path], typer.Argument(help="Artifact folders, as `mbexport build` makes them.", metavar="ARTIFACT...")
+    ],
+    cells: Cells,
+    how: How,
     profiles: Profiles = Path("profiles"),
     *,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure an artifact in fresh processes, and write or extend this machine's profile of it; exit 1 if an engine
-    cannot run it.
+    """Measure artifacts in fresh processes, and write or extend this machine's profiles of them; exit 1 if an engine
+    cannot run one.
+
+    Stopped in the middle, it keeps what is finished, and the same command goes on.
     """
+    settings = _settings(cells, how)
     from mbexport_cli import render
     from mbexport_cli.screen import screen
 
     with screen(verbose=verbose) as own:
         from mbexport import bench
         from mbexport.artifact import read_artifact
+        from mbexport.operators.table import watched
         from mbexport.runtimes import resolve_targets
 
-        opened = read_artifact(artifact)
-        targets = resolve_targets(where.runtime)
+        opened = [read_artifact(artifact) for artifact in artifacts]
+        targets = resolve_targets(cells.runtime)
         with own.progress() as progress:
-            report = bench.bench(
-                opened, targets, threads=where.threads, batch=batch, profiles=profiles, progress=progress
-            )
+            report = bench.bench(opened, targets, settings, profiles=profiles, progress=progress)
+            if how.ops:
+                tables = watched(opened, targets, settings, progress)
+                report = msgspec.structs.replace(report, operators=tables)
         own.result(report, render.benched(opened, report), json=json)
     if report.failed:
         raise typer.Exit(1)
+
+
+def _settings(cells: Cells, how: How) -> "Settings":
+    from mbexport.bench import Settings, seconds
+    from mbexport.profile import Mode
+
+    modes = [choice("--mode", mode, Mode) for mode in cells.mode or ["parity", "production"]]
+    return Settings(
+        threads=cells.threads or [None],
+        batches=cells.batch or [None],
+        modes=modes,
+        concurrency=cells.concurrency,
+        offline=cells.offline,
+        budget_s=None if how.budget is None else seconds(how.budget),
+        cold=how.cold,
+    )

@@ -56,7 +56,8 @@ def main(
             checked = validate.validate(
                 built.artifact, targets, threads=threads, progress=lambda target: progress(f"validate {target}")
             )
-            measured = bench.bench(built.artifact, targets, threads=threads, profiles=profiles, progress=progress)
+            settings = bench.Settings(threads=[threads])
+            measured = bench.bench([built.artifact], targets, settings, profiles=profiles, progress=progress)
         own.result(documents.run(built, checked, measured), render.run(built, checked, measured), json=json)
     if measured.failed or not checked.passed:
         raise typer.Exit(1)

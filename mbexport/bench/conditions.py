@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from mbexport import hardware
 from mbexport.profile import Conditions
 
 _STATUS = Path("/proc/self/status")
@@ -23,6 +24,9 @@ class CpuTimes:
     busy_s: float
     steal_s: float | None
     own_s: float
+    throttled_s: float | None
+    """In which the cgroup's quota held its processes back."""
+    wall_s: float
 
 
 def read_cpu_times() -> CpuTimes:
@@ -31,26 +35,38 @@ def read_cpu_times() -> CpuTimes:
     idle_s = times.idle + getattr(times, "iowait", 0.0)
     # Linux counts guests' time in user and nice already.
     total_s = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
-    return CpuTimes(total_s, total_s - idle_s - (steal_s or 0.0), steal_s, time.process_time())
+    busy_s = total_s - idle_s - (steal_s or 0.0)
+    return CpuTimes(total_s, busy_s, steal_s, time.process_time(), hardware.throttled_s(), time.monotonic())
 
 
-def read_conditions(since: CpuTimes | None = None, now: CpuTimes | None = None) -> Conditions:
-    """The state now; the shares of CPU time are those between ``since`` and ``now``, None without them."""
-    steal_share = others_share = None
-    if since is not None and now is not None and now.total_s > since.total_s:
-        whole_s = now.total_s - since.total_s
-        others_s = (now.busy_s - since.busy_s) - (now.own_s - since.own_s)
-        others_share = min(1.0, max(0.0, others_s / whole_s))
-        if now.steal_s is not None and since.steal_s is not None:
-            steal_share = min(1.0, max(0.0, (now.steal_s - since.steal_s) / whole_s))
+def read_conditions(since: CpuTimes | None = None, now: CpuTimes | None = None, *, device: str = "cpu") -> Conditions:
+    """The state now; the shares of time are those between ``since`` and ``now``, None without them.
+
+    Args:
+        since: an earlier moment.
+        now: a later one.
+        device: of the engine; of ``cuda`` the clock is read too.
+    """
+    shares = _shares(since, now) if since is not None and now is not None and now.total_s > since.total_s else {}
     return Conditions(
         load_1min=psutil.getloadavg()[0],
-        steal_share=steal_share,
-        others_share=others_share,
         frequency_hz=_frequency_hz(),
         governor=_GOVERNOR.read_text().strip() if _GOVERNOR.is_file() else None,
         memory_available_bytes=psutil.virtual_memory().available,
+        accelerator_clock_hz=hardware.accelerator_clock_hz() if device == "cuda" else None,
+        **shares,
     )
+
+
+def _shares(since: CpuTimes, now: CpuTimes) -> dict[str, float]:
+    whole_s = now.total_s - since.total_s
+    others_s = (now.busy_s - since.busy_s) - (now.own_s - since.own_s)
+    shares = {"others_share": others_s / whole_s}
+    if now.steal_s is not None and since.steal_s is not None:
+        shares["steal_share"] = (now.steal_s - since.steal_s) / whole_s
+    if now.throttled_s is not None and since.throttled_s is not None and now.wall_s > since.wall_s:
+        shares["throttled_share"] = (now.throttled_s - since.throttled_s) / (now.wall_s - since.wall_s)
+    return {name: min(1.0, max(0.0, share)) for name, share in shares.items()}
 
 
 def resident_bytes() -> int:

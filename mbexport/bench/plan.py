@@ -1,13 +1,14 @@
-"""What a measuring process is told and what it answers, as JSON; and in which order the processes run."""
+"""What is measured: the cells of a bench, and what a measuring process is told of one and answers, as JSON."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from mbexport.errors import InputError
-from mbexport.profile import Mode, Replicate
+from mbexport.profile import ColdStart, Mode, Replicate, Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,15 +16,37 @@ if TYPE_CHECKING:
     from mbexport.profile import ThreadPlan
 
 
-class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """One process: an artifact folder on a target, with at least ``min_samples`` timed runs."""
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One row to be: an artifact on a target with its settings."""
 
     artifact: str
+    """The artifact's folder."""
+    sha256: str
+    """Of its model.onnx."""
     target: str
     mode: Mode
     threads: int
     batch: int
+    scenario: Scenario = "single-stream"
+    concurrency: int = 1
+    """Callers at once. Of ``offline`` the engine says how many it serves best."""
+
+    @property
+    def key(self) -> str:
+        """The same wherever the artifact's folder lies, so that what was measured of it can be found again."""
+        named = msgspec.structs.replace(self, artifact="")
+        return hashlib.sha256(msgspec.json.encode(named)).hexdigest()[:16]
+
+
+class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """One process. It measures until it has enough samples and seconds, but no longer than ``max_time_s``."""
+
+    cell: Cell
     min_samples: int
+    min_time_s: float
+    max_time_s: float
+    spawned_ns: int = 0
+    """The monotonic clock at the process's start."""
 
 
 class WorkerAnswer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -35,14 +58,29 @@ class WorkerAnswer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     engine_options: dict[str, str]
     versions: dict[str, str]
     inputs_sha256: str
+    concurrency: int = 1
     input_size: tuple[int, int] | None = None
     """See :class:`mbexport.profile.Measurement`."""
 
 
-def interleave(plans: Sequence[WorkerPlan], replicates: int) -> Iterator[tuple[int, WorkerPlan]]:
-    """(row, plan) in the order A B A B: what drifts in the machine then drifts through all rows alike."""
+class ColdPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """One process that stops after its first answer, its engine keeping what it makes of the model in ``kept``."""
+
+    cell: Cell
+    kept: str
+    spawned_ns: int = 0
+
+
+class ColdAnswer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How long that took."""
+
+    start: ColdStart
+
+
+def interleave(cells: Sequence[Cell], replicates: int) -> Iterator[tuple[int, Cell]]:
+    """(row, cell) in the order A B A B: what drifts in the machine then drifts through all rows alike."""
     for _ in range(replicates):
-        yield from enumerate(plans)
+        yield from enumerate(cells)
 
 
 def choose_threads(wanted: int | None, plan: ThreadPlan) -> int:

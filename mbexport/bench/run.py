@@ -1,153 +1,177 @@
-"""Measure an artifact's rows in fresh processes and write this machine's profile of it."""
+"""Measure the cells of a bench in fresh processes and write this machine's profiles of them."""
 
 from __future__ import annotations
 
-import datetime as dt
 import math
+import tempfile
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbexport import hardware, serde, thresholds
-from mbexport.bench.plan import WorkerPlan, choose_batch, choose_threads, interleave
-from mbexport.bench.process import run_worker
+from mbexport.bench.budget import Budget, replicates_for, reserved
+from mbexport.bench.journal import Journal
+from mbexport.bench.plan import ColdPlan, WorkerPlan, interleave
+from mbexport.bench.process import run_cold, run_worker
 from mbexport.bench.rows import BenchReport, FailedRow, row_of
-from mbexport.bench.table import table_text
-from mbexport.bench.verdict import judge
-from mbexport.errors import EngineError, InputError, ProcessError
-from mbexport.profile import LatencyProfile, Measurement
-from mbexport.profiles import locked, merge, profile_path, read_folder, read_profile, write_profile
-from mbexport.runtimes import split_target
+from mbexport.bench.settings import Settings, cells_of
+from mbexport.bench.store import Store
+from mbexport.errors import EngineError, ProcessError
+from mbexport.profiles import profile_path, read_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mbexport.artifact import Artifact
-    from mbexport.bench.plan import WorkerAnswer
-    from mbexport.profile import Mode, ThreadPlan
+    from mbexport.bench.plan import Cell, WorkerAnswer
+    from mbexport.profile import ColdStart
 
-README = "README.md"
+    Progress = Callable[[str, float], None]
+
+_COLD_STARTS = 3
+"""Processes that start with what the engine kept, after one that lets it keep that."""
 
 
 def bench(
-    artifact: Artifact,
+    artifacts: Sequence[Artifact],
     targets: Sequence[str],
+    settings: Settings | None = None,
     *,
-    threads: int | None = None,
-    batch: int | None = None,
-    modes: Sequence[Mode] = ("parity", "production"),
     profiles: Path = Path("profiles"),
-    progress: Callable[[str, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> BenchReport:
-    """Measure one row per target and mode, and put them into ``profiles/<hardware-slug>/<artifact-slug>.json``.
+    """Measure one row for each artifact, target and setting, and put them into ``profiles/<hardware>/<artifact>.json``.
 
-    A row whose engine fails, or whose process dies, is left out of the profile and reported as failed; the others are
-    measured all the same.
+    A row is stored when its last process has ended. What was measured of the others stays beside the profiles until
+    they are finished too: the same bench, started again within a day, goes on where this one stopped. A row whose
+    engine fails, or whose process dies, is left out of the profile and reported as failed.
 
     Args:
-        artifact: a checked artifact.
+        artifacts: checked artifacts.
         targets: such as ``ort:cpu``.
-        threads: for every engine alike; None means one per usable physical core.
-        batch: pictures per call; None means the artifact's own batch, or 1 where that is dynamic.
-        modes: ``parity`` pins float32, ``production`` keeps the engine's defaults.
+        settings: what is varied, and how long it may take.
         profiles: the folder of all machines' profiles; made when needed.
         progress: called with what is being done and the share that is done, 0 to 1.
 
     Raises:
         DocumentError: a stored profile of this machine is damaged or of a newer schema version.
-        InputError: a target, thread count or batch that cannot be.
+        InputError: a target, setting or budget that cannot be.
         MissingError: an engine or a device is not here.
         OutputError: ``profiles`` cannot be written to.
     """
+    settings = settings or Settings()
     thread_plan = hardware.usable_threads()
-    plans = _plans(artifact, targets, modes, choose_threads(threads, thread_plan), batch)
+    cells = cells_of(artifacts, targets, settings, thread_plan)
+    budget_s = reserved(settings.budget_s, len(cells), 1 + _COLD_STARTS if settings.cold else 0)
+    replicates = replicates_for(budget_s, len(cells))
     machine = hardware.detect()
-    path = profile_path(profiles, machine, artifact.manifest.slug)
-    serde.refuse_unwritable(path.parent)
-    read_folder(path.parent)  # a profile that cannot be read is better found before measuring than after
-    answers, failed = _measure(plans, progress)
-    rows = [_measurement(plans[row], thread_plan, got) for row, got in answers.items()]
-    if not rows:
-        return BenchReport(profile=None, rows=[], failed=failed)
-    fresh = LatencyProfile(
-        artifact=artifact.manifest.slug,
-        artifact_sha256=artifact.sha256,
-        spec=artifact.manifest.spec,
-        hardware=machine,
-        measurements=rows,
+    folder = profile_path(profiles, machine, artifacts[0].manifest.slug).parent
+    serde.refuse_unwritable(folder)
+    read_folder(folder)  # a profile that cannot be read is better found before measuring than after
+    store = Store(folder, machine, thread_plan, {str(each.path.absolute()): each for each in artifacts})
+    measuring = _Measuring(cells, replicates, budget_s, settings.cold, Journal(folder), store, progress)
+    try:
+        measuring.run()
+    finally:
+        store.refresh_table()
+    return BenchReport(
+        profile=next(iter(store.paths.values()), None),
+        profiles=store.paths,
+        rows=[row_of(store.slug_of(cells[row]), store.rows[row]) for row in sorted(store.rows)],
+        failed=measuring.failed,
+        resumed=measuring.resumed,
+        replaced=store.replaced,
     )
-    replaced = _store(path, fresh)
-    return BenchReport(profile=str(path), rows=[row_of(row) for row in rows], failed=failed, replaced=replaced)
 
 
-def _plans(
-    artifact: Artifact, targets: Sequence[str], modes: Sequence[Mode], threads: int, batch: int | None
-) -> list[WorkerPlan]:
-    names = dict.fromkeys(":".join(split_target(target)) for target in targets)
-    if not names or not modes:
-        raise InputError("nothing to measure: name at least one runtime, such as ort:cpu, and one mode")
-    return [
-        WorkerPlan(
-            artifact=str(artifact.path.absolute()),
-            target=target,
-            mode=mode,
-            threads=threads,
-            batch=choose_batch(batch, artifact.manifest.export.batch),
-            min_samples=math.ceil(thresholds.BENCH_MIN_SAMPLES / thresholds.BENCH_REPLICATES),
+@dataclass
+class _Measuring:
+    """The rows under way."""
+
+    cells: Sequence[Cell]
+    replicates: int
+    budget_s: float | None
+    cold: bool
+    journal: Journal
+    store: Store
+    progress: Progress | None
+    failed: list[FailedRow] = field(default_factory=list)
+    resumed: int = 0
+
+    def run(self) -> None:
+        """All processes in interleaved order, without those that an earlier bench ran already."""
+        answers = {row: self.journal.answers(cell)[: self.replicates] for row, cell in enumerate(self.cells)}
+        found = {row: len(known) for row, known in answers.items()}
+        self.resumed = sum(count == self.replicates for count in found.values())
+        budget = Budget(
+            self.budget_s,
+            processes=sum(self.replicates - count for count in found.values()),
+            min_samples=math.ceil(thresholds.BENCH_MIN_SAMPLES / self.replicates),
         )
-        for target in names
-        for mode in dict.fromkeys(modes)
-    ]
+        whole = max(budget.processes, 1)
+        for row, known in answers.items():
+            if len(known) == self.replicates:
+                self._finish(row, known)
+        turns = enumerate(interleave(self.cells, self.replicates))
+        for row, cell in [turn for place, turn in turns if place // len(self.cells) >= found[turn[0]]]:
+            if row not in answers:
+                budget.processes -= 1
+                continue
+            self._tell(cell, budget, 1 - budget.processes / whole)
+            self._measure(row, cell, answers, budget)
+        self._tell(None, budget, 1.0)
+        self.journal.forget(self.cells)
 
-
-def _measure(
-    plans: Sequence[WorkerPlan], progress: Callable[[str, float], None] | None
-) -> tuple[dict[int, list[WorkerAnswer]], list[FailedRow]]:
-    """The answers of each row, from processes in interleaved order, and the rows that failed in any of theirs."""
-    answers: dict[int, list[WorkerAnswer]] = {row: [] for row in range(len(plans))}
-    failed: list[FailedRow] = []
-    whole = len(plans) * thresholds.BENCH_REPLICATES
-    for step, (row, plan) in enumerate(interleave(plans, thresholds.BENCH_REPLICATES)):
-        if row not in answers:
-            continue
-        if progress is not None:
-            progress(f"measure {plan.target} {plan.mode}", step / whole)
+    def _measure(self, row: int, cell: Cell, answers: dict[int, list[WorkerAnswer]], budget: Budget) -> None:
+        limits = budget.limits()
+        began = time.monotonic()
+        plan = WorkerPlan(
+            cell=cell, min_samples=limits.min_samples, min_time_s=limits.min_time_s, max_time_s=limits.max_time_s
+        )
         try:
-            answers[row].append(run_worker(plan))
+            answer = run_worker(plan)
+            answers[row].append(answer)
+            self.journal.add(cell, answer)
+            budget.spent(time.monotonic() - began, sum(answer.replicate.samples_ns) * 1e-9 / answer.concurrency)
+            if len(answers[row]) == self.replicates:
+                self._finish(row, answers[row])
         except (EngineError, ProcessError) as error:
             del answers[row]
-            failed.append(FailedRow(runtime=plan.target, mode=plan.mode, reason=str(error)))
-    if progress is not None:
-        progress("measured", 1.0)
-    return answers, failed
+            budget.spent(time.monotonic() - began, 0.0)
+            self.failed.append(
+                FailedRow(
+                    artifact=self.store.slug_of(cell),
+                    runtime=cell.target,
+                    mode=cell.mode,
+                    threads=cell.threads,
+                    batch=cell.batch,
+                    reason=str(error),
+                )
+            )
+
+    def _finish(self, row: int, answers: Sequence[WorkerAnswer]) -> None:
+        cell = self.cells[row]
+        self.store.add(row, cell, answers, _prepared(cell) if self.cold else [])
+
+    def _tell(self, cell: Cell | None, budget: Budget, share: float) -> None:
+        if self.progress is None:
+            return
+        if cell is None:
+            self.progress("measured", share)
+            return
+        left_s = budget.left_s()
+        left = "" if left_s is None else f", {_duration(left_s)} left"
+        self.progress(f"measure {self.store.slug_of(cell)} {cell.target} {cell.mode}{left}", share)
 
 
-def _measurement(plan: WorkerPlan, thread_plan: ThreadPlan, answers: Sequence[WorkerAnswer]) -> Measurement:
-    """One row. Beside their samples the processes say the same, or the verdict says that they do not."""
-    first = answers[0]
-    verdict, reasons = judge(answers, plan.mode)
-    return Measurement(
-        runtime=plan.target,
-        mode=plan.mode,
-        precision=first.precision,
-        threads=plan.threads,
-        thread_plan=thread_plan,
-        batch=plan.batch,
-        placement=first.placement,
-        engine_options=first.engine_options,
-        versions=first.versions,
-        inputs_sha256=first.inputs_sha256,
-        input_size=first.input_size,
-        measured_on=dt.datetime.now(dt.UTC).date().isoformat(),
-        replicates=[answer.replicate for answer in answers],
-        verdict=verdict,
-        reasons=reasons,
-    )
+def _prepared(cell: Cell) -> list[ColdStart]:
+    """Starts of processes that find what the engine kept of the model; the first one only lets it be kept."""
+    with tempfile.TemporaryDirectory(prefix="mbexport-") as kept:
+        starts = [run_cold(ColdPlan(cell=cell, kept=kept)) for _ in range(1 + _COLD_STARTS)]
+    return starts[1:]
 
 
-def _store(path: Path, fresh: LatencyProfile) -> str | None:
-    """Merge into what lies there now, refresh the folder's table, and say why older rows were dropped."""
-    with locked(path.parent):
-        merged, replaced = merge(read_profile(path) if path.exists() else None, fresh)
-        write_profile(path, merged)
-        serde.write_atomic(path.parent / README, table_text(read_folder(path.parent)).encode())
-    return replaced
+def _duration(time_s: float) -> str:
+    minute_s = 60
+    return f"{time_s:.0f} s" if time_s < 2 * minute_s else f"{time_s / minute_s:.0f} min"

@@ -19,8 +19,9 @@ _COLUMNS = (
     *("load ms", "first inference ms", "verdict"),
 )
 _METHOD = (
-    f"Each row: {thresholds.BENCH_REPLICATES} fresh processes, warmed up, in turns with the other rows';",
-    'percentiles over all raw samples, "-" where they are too few. Load and first inference: the median process.',
+    f"Each row: {thresholds.BENCH_LEAST_REPLICATES} or more fresh processes, warmed up, in turns with the other rows';",
+    'percentiles over all raw samples, "-" where they are too few; 95% intervals from drawing processes again. Load',
+    "and first inference: the median process. One call after the other, where no other scenario is named.",
 )
 _NUMBERS = _COLUMNS[4:-1]
 
@@ -63,11 +64,12 @@ def _versions(measured: Sequence[Measurement]) -> str:
 
 
 def _line(path: Path, profile: LatencyProfile, measurement: Measurement) -> str:
-    row = row_of(measurement)
+    row = row_of(profile.artifact, measurement)
     low_s, high_s = row.p50_ci_s
     size = "" if row.input_size is None else f" at {size_text(row.input_size)}"
+    scenario = "" if row.scenario == "single-stream" else f", {row.scenario}, {row.concurrency} callers"
     cells = (
-        f"[{profile.artifact}]({path.name}){size}",
+        f"[{profile.artifact}]({path.name}){size}{scenario}",
         row.runtime,
         row.mode,
         row.precision,

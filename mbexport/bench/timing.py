@@ -1,9 +1,12 @@
-"""The two loops of a measuring process. The clock is an argument, so that tests need not wait."""
+"""The loops of a measuring process. The clock is an argument, so that tests need not wait."""
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING
 from mbexport import thresholds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     Call = Callable[[], object]
     Clock = Callable[[], int]
@@ -52,9 +55,7 @@ def time_calls(calls: Iterator[Call], limits: Limits, clock: Clock = time.perf_c
     """Each call's nanoseconds, and those of the whole loop, without the garbage collector."""
     samples: list[int] = []
     least, most = limits.min_time_s * SECOND_NS, limits.max_time_s * SECOND_NS
-    gc.collect()
-    gc.disable()
-    try:
+    with _no_garbage_collection():
         start = clock()
         while True:
             call = next(calls)
@@ -65,6 +66,53 @@ def time_calls(calls: Iterator[Call], limits: Limits, clock: Clock = time.perf_c
             elapsed = ended - start
             if (elapsed >= least and len(samples) >= limits.min_samples) or elapsed >= most:
                 return samples, elapsed
+
+
+def time_callers(
+    callers: Sequence[Iterator[Call]], limits: Limits, clock: Clock = time.perf_counter_ns
+) -> tuple[list[int], int]:
+    """The same for several callers at once, each a thread of its own; all samples, caller by caller.
+
+    Engines let go of Python's lock while they run, so the callers do run at once. Each stops after the call in which
+    the limits were met for all of them together; the whole ends with the last of them.
+
+    Raises:
+        Exception: whatever a call raised.
+    """
+    if len(callers) == 1:
+        return time_calls(callers[0], limits, clock)
+    least, most = limits.min_time_s * SECOND_NS, limits.max_time_s * SECOND_NS
+    samples: list[list[int]] = [[] for _ in callers]
+    ready = threading.Barrier(len(callers))
+
+    def work(calls: Iterator[Call], own: list[int]) -> tuple[int, int]:
+        ready.wait()
+        start = clock()
+        while True:
+            call = next(calls)
+            began = clock()
+            call()
+            ended = clock()
+            own.append(ended - began)
+            elapsed = ended - start
+            if (elapsed >= least and sum(map(len, samples)) >= limits.min_samples) or elapsed >= most:
+                return start, ended
+
+    with _no_garbage_collection(), ThreadPoolExecutor(len(callers)) as pool:
+        ends = [
+            future.result()
+            for future in [pool.submit(work, calls, own) for calls, own in zip(callers, samples, strict=True)]
+        ]
+    wall = max(ended for _, ended in ends) - min(start for start, _ in ends)
+    return [sample for own in samples for sample in own], wall
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
     finally:
         gc.enable()
 

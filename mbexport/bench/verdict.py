@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mbexport import thresholds
 from mbexport.bench import statistics
+from mbexport.bench.drift import drift_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ def _disagreements(answers: Sequence[WorkerAnswer]) -> Iterator[str]:
         ("precision", [answer.precision for answer in answers]),
         ("placement", [_placement_text(answer.placement) for answer in answers]),
         ("inputs", [answer.inputs_sha256[:12] for answer in answers]),
+        ("versions", [_versions_text(answer.versions) for answer in answers]),
     ):
         if len(set(values)) > 1:
             yield f"the processes differ in {what}: {'; '.join(values)}"
@@ -49,9 +51,13 @@ def _placement_text(placement: Mapping[str, int]) -> str:
     return ", ".join(f"{count} nodes on {device}" for device, count in sorted(placement.items()))
 
 
+def _versions_text(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+
+
 def _noisy(replicates: Sequence[Replicate]) -> Iterator[str]:
-    if len(replicates) < thresholds.BENCH_REPLICATES:
-        yield f"{len(replicates)} of {thresholds.BENCH_REPLICATES} processes; their spread is not known"
+    if len(replicates) < thresholds.BENCH_LEAST_REPLICATES:
+        yield f"{len(replicates)} of {thresholds.BENCH_LEAST_REPLICATES} processes; their spread is not known"
     spread = statistics.between_share([replicate.samples_ns for replicate in replicates if replicate.samples_ns])
     if spread is not None and spread > thresholds.NOISY_BETWEEN_SHARE:
         yield f"the processes' medians spread over {spread:.1%} (limit {thresholds.NOISY_BETWEEN_SHARE:.0%})"
@@ -64,6 +70,22 @@ def _noisy(replicates: Sequence[Replicate]) -> Iterator[str]:
     others = _worst(replicate.after.others_share for replicate in replicates)
     if others > thresholds.NOISY_OTHERS_SHARE:
         yield f"other processes used {others:.0%} of the CPU time (limit {thresholds.NOISY_OTHERS_SHARE:.0%})"
+    throttled = _worst(replicate.after.throttled_share for replicate in replicates)
+    if throttled > thresholds.NOISY_THROTTLED_SHARE:
+        limit = f"{thresholds.NOISY_THROTTLED_SHARE:.0%}"
+        yield f"the CPU quota held the process back for {throttled:.0%} of the time (limit {limit})"
+    change = _worst(_frequency_change(replicate) for replicate in replicates)
+    if change > thresholds.NOISY_FREQUENCY_SHARE:
+        limit = f"{thresholds.NOISY_FREQUENCY_SHARE:.0%}"
+        yield f"the CPU's frequency changed by {change:.0%} while measuring (limit {limit})"
+    drift = _worst(drift_share(replicate.samples_ns) for replicate in replicates)
+    if drift > thresholds.NOISY_DRIFT_SHARE:
+        yield f"latency drifted by {drift:.0%} within a process (limit {thresholds.NOISY_DRIFT_SHARE:.0%})"
+
+
+def _frequency_change(replicate: Replicate) -> float | None:
+    before, after = replicate.before.frequency_hz, replicate.after.frequency_hz
+    return abs(after - before) / max(after, before) if before and after else None
 
 
 def _worst(shares: Iterator[float | None]) -> float:

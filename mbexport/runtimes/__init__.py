@@ -48,6 +48,9 @@ class SessionOptions:
     ``batch`` and ``size`` (height, width in pixels) are those of the pictures that will be fed: engines that are slower
     with a dynamic shape make it static. ``size`` None leaves dynamic sides dynamic. ``concurrent`` says that other
     sessions run at the same time, so an engine must not bind its threads to cores.
+
+    ``callers`` call this session at once and share its threads; None lets the engine arrange for the most throughput.
+    ``kept`` is a folder in which the engine finds what it made of the model at an earlier start, or leaves it.
     """
 
     mode: Mode = "parity"
@@ -55,6 +58,8 @@ class SessionOptions:
     batch: int = 1
     size: tuple[int, int] | None = None
     concurrent: bool = False
+    callers: int | None = 1
+    kept: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,15 @@ class Session(Protocol):
 
         Engines read the arrays in place, so the call keeps them alive.
         """
+        ...
+
+    def bind_inner(self, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], object] | None:
+        """The same without copying pictures to the device and answers back; None where there is nothing to copy."""
+        ...
+
+    @property
+    def callers(self) -> int:
+        """How many callers at once this session serves best."""
         ...
 
     def facts(self) -> SessionFacts: ...

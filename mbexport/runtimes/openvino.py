@@ -112,6 +112,13 @@ class OpenVinoSession:
             request.set_tensor(name, self._ov.Tensor(array, shared_memory=True))
         return functools.partial(_infer, request, feeds)
 
+    def bind_inner(self, feeds: Mapping[str, NDArray[Any]]) -> None:
+        """Nothing is copied on a CPU; on other devices it is not told apart."""
+
+    @property
+    def callers(self) -> int:
+        return int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+
     def facts(self) -> SessionFacts:
         nodes = [node.get_rt_info() for node in self._compiled.get_runtime_model().get_ordered_ops()]
         kinds = [(_layer_type(info), info["runtimePrecision"].astype(str)) for info in nodes]
@@ -122,9 +129,14 @@ class OpenVinoSession:
             precision=_narrowest(work),
             placement={devices: len(work)},
             operators={devices: sorted({layer for layer, _ in work})},
-            options={key: str(value) for key, value in self._config.items()},
+            options={key: str(value) for key, value in {**self._config, **self._streams()}.items()},
             versions={"openvino": self._ov.get_version().partition("-releases")[0]},
         )
+
+    def _streams(self) -> dict[str, Any]:
+        """As many as OpenVINO made; of several devices at once it does not say."""
+        known = self._compiled.get_property("SUPPORTED_PROPERTIES")
+        return {"NUM_STREAMS": self._compiled.get_property("NUM_STREAMS")} if "NUM_STREAMS" in known else {}
 
 
 def _infer(request: Any, _held: Mapping[str, NDArray[Any]]) -> None:
@@ -177,15 +189,17 @@ def _plugin_complaint(core: Any, family: str) -> str:
 
 
 def _config(core: Any, device: str, options: SessionOptions) -> dict[str, Any]:
+    # The cache is OpenVINO's own and not a device's, which does not list it among its properties.
+    cache = {} if options.kept is None else {"CACHE_DIR": str(options.kept)}
     if device != "AUTO":
-        return _device_config(core, device, options)
+        return _device_config(core, device, options) | cache
     each = {name: _device_config(core, name, options) for name in core.available_devices}
-    return {"PERFORMANCE_HINT": "LATENCY", "DEVICE_PROPERTIES": each}
+    return {"PERFORMANCE_HINT": "LATENCY", "DEVICE_PROPERTIES": each} | cache
 
 
 def _device_config(core: Any, device: str, options: SessionOptions) -> dict[str, Any]:
     """What is wanted of the device, without what it does not know (a GPU has no threads to set)."""
-    wanted: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+    wanted = _arrangement(options.callers)
     if options.threads is not None:
         wanted["INFERENCE_NUM_THREADS"] = options.threads
     if options.mode == "parity":
@@ -194,6 +208,15 @@ def _device_config(core: Any, device: str, options: SessionOptions) -> dict[str,
         wanted["ENABLE_CPU_PINNING"] = False  # every session with one thread would be bound to the same core
     supported = core.get_property(device, "SUPPORTED_PROPERTIES")
     return {key: value for key, value in wanted.items() if key in supported}
+
+
+def _arrangement(callers: int | None) -> dict[str, Any]:
+    """How the threads are divided into streams: left to OpenVINO where there is more than one caller."""
+    if callers == 1:
+        return {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+    if callers is None:
+        return {"PERFORMANCE_HINT": "THROUGHPUT"}
+    return {"PERFORMANCE_HINT": "THROUGHPUT", "PERFORMANCE_HINT_NUM_REQUESTS": callers}
 
 
 def _read(ov: ModuleType, core: Any, model: Path) -> Any:

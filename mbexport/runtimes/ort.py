@@ -28,6 +28,7 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DEVICES = {provider: device for device, provider in _PROVIDERS.items()}
 _WARNING = 2  # ONNX Runtime's default
 _INT8_OPS = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QuantizeLinear", "DequantizeLinear"}
+_OPTIMIZED = "optimized.onnx"
 _CUDA_REMEDY = "Install an NVIDIA driver, then: pip install 'mbexport[cuda]'"
 
 
@@ -66,18 +67,21 @@ class OrtRuntime:
                 f"unknown runtime 'ort:{device}'; known: {', '.join(f'ort:{name}' for name in _PROVIDERS)}"
             )
         session, settings = _open_session(ort, str(model), device, options)
-        return OrtSession(ort, session, model, device, settings)
+        return OrtSession(ort, session, model, device, settings, _callers(options))
 
 
 class OrtSession:
     """A model loaded by ONNX Runtime. ``run`` raises :class:`EngineError`; a bound call raises the engine's own."""
 
-    def __init__(self, ort: ModuleType, session: Any, model: Path, device: str, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, ort: ModuleType, session: Any, model: Path, device: str, settings: Mapping[str, str], callers: int
+    ) -> None:
         self._ort = ort
         self._session = session
         self._model = model
         self._device = device
         self._settings = settings
+        self._callers = callers
         self._outputs = [output.name for output in session.get_outputs()]
 
     def __enter__(self) -> Self:
@@ -108,6 +112,26 @@ class OrtSession:
             binding.synchronize_outputs()
 
         return call_on_cuda if self._device == "cuda" else functools.partial(_run_bound, session, binding, feeds)
+
+    def bind_inner(self, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], object] | None:
+        """On CUDA: pictures copied in once, answers left there, each call waited for."""
+        if self._device != "cuda":
+            return None
+        session, binding = self._session, self._session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_ortvalue_input(name, self._ort.OrtValue.ortvalue_from_numpy(array, self._device, 0))
+        for name in self._outputs:
+            binding.bind_output(name, self._device)
+
+        def call() -> None:
+            session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+
+        return call
+
+    @property
+    def callers(self) -> int:
+        return self._callers
 
     def facts(self) -> SessionFacts:
         types: dict[str, list[str]] = {}
@@ -145,14 +169,17 @@ def _open_session(
     with _quiet(ort), engine_errors(f"ort:{device} cannot load {name}"):
         # Without enable_fallback=0 it prints to stdout and goes on with the CPU.
         session = ort.InferenceSession(
-            model, _session_options(ort, options), providers=[(provider, provider_options)], enable_fallback=0
+            _kept(options) or model,
+            _session_options(ort, options),
+            providers=[(provider, provider_options)],
+            enable_fallback=0,
         )
     if provider not in session.get_providers():
         raise MissingDeviceError(
             f"ort:{device} was asked for and onnxruntime fell back to the CPU: {_why_dropped(ort)}"
         )
     settings = {
-        "intra_op_num_threads": str(options.threads or "default"),
+        "intra_op_num_threads": str(_threads_each(options) or "default"),
         "inter_op_num_threads": "1",
         "session.intra_op.allow_spinning": "1",
         **{f"{provider}.{key}": value for key, value in provider_options.items()},
@@ -160,11 +187,31 @@ def _open_session(
     return session, settings
 
 
+def _kept(options: SessionOptions) -> str | None:
+    """The graph as an earlier session optimised it for this machine, which no session needs to optimise again."""
+    kept = options.kept and options.kept / _OPTIMIZED
+    return str(kept) if kept and kept.is_file() else None
+
+
+def _callers(options: SessionOptions) -> int:
+    """For the most throughput, one caller a thread: ONNX Runtime has no arrangement of its own."""
+    return options.callers or options.threads or 1
+
+
+def _threads_each(options: SessionOptions) -> int:
+    """A call runs on its caller's thread and those of the session's pool: the callers' share; 0 is the default."""
+    return max(1, options.threads // _callers(options)) if options.threads else 0
+
+
 def _session_options(ort: ModuleType, options: SessionOptions) -> Any:
     wanted = ort.SessionOptions()
-    wanted.intra_op_num_threads = options.threads or 0
+    wanted.intra_op_num_threads = _threads_each(options)
     wanted.inter_op_num_threads = 1
     wanted.log_severity_level = SILENT
+    if _kept(options):
+        wanted.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    elif options.kept is not None:
+        wanted.optimized_model_filepath = str(options.kept / _OPTIMIZED)
     wanted.add_session_config_entry("session.intra_op.allow_spinning", "1")
     wanted.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return wanted

@@ -8,26 +8,36 @@ from mbexport_cli.render.build import build, pass_step
 from mbexport_cli.render.catalog import catalogue, checkpoints, info
 from mbexport_cli.render.compare import compared
 from mbexport_cli.render.console import live, write
+from mbexport_cli.render.diff import changes
 from mbexport_cli.render.doctor import diagnosis
 from mbexport_cli.render.evaluate import evaluated
 from mbexport_cli.render.explain import layers_svg
+from mbexport_cli.render.latency import benched
+from mbexport_cli.render.operators import operators
 from mbexport_cli.render.predict import predicted
-from mbexport_cli.render.results import benched, profiles, run, validated
+from mbexport_cli.render.recommend import latency_predicted, recommended
+from mbexport_cli.render.report import reported
+from mbexport_cli.render.results import profiles, run, validated
 
 __all__ = [
     "benched",
     "build",
     "catalogue",
+    "changes",
     "checkpoints",
     "compared",
     "diagnosis",
     "evaluated",
     "info",
+    "latency_predicted",
     "layers_svg",
     "live",
+    "operators",
     "pass_step",
     "predicted",
     "profiles",
+    "recommended",
+    "reported",
     "run",
     "validated",
     "write",

@@ -52,7 +52,7 @@ def _add(table: Table, name: str, row: "ComparedRow", found: "Difference", *, pa
         name,
         f"{row.mode} {row.precision.effective or '-'}",
         decibels(found.sqnr_db, exact=found.passed),
-        "-" if found.threshold_db is None else f"{found.threshold_db:.1f}",
+        "-" if found.threshold_db is None else f"{round(found.threshold_db, 1) + 0.0:.1f}",  # never -0.0
         "-" if found.max_abs_error is None else f"{found.max_abs_error:.1e}",
         "-" if found.top1_agreement is None else f"{found.top1_agreement:.0%}",
         verdict("passed" if passed else "FAILED"),

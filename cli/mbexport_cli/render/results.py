@@ -11,11 +11,12 @@ from mbexport.spec import size_text
 from mbexport_cli.documents import is_shipped
 from mbexport_cli.render.build import graph, rollbacks
 from mbexport_cli.render.explain import explanations
-from mbexport_cli.render.parts import decibels, flipped, heading, milliseconds, new_table, note, reasons, verdict
+from mbexport_cli.render.latency import latencies, stored
+from mbexport_cli.render.parts import decibels, flipped, heading, new_table, note, reasons, verdict
 
 if TYPE_CHECKING:
     from mbexport.artifact import Artifact
-    from mbexport.bench import BenchReport, BenchRow
+    from mbexport.bench import BenchReport
     from mbexport.export import BuildResult
     from mbexport.profile import LatencyProfile, PublishedProfile
     from mbexport.validate import ValidationReport
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
 def validated(artifact: "Artifact", report: "ValidationReport") -> Iterator[RenderableType]:
     yield from heading(artifact)
     yield from validation(report)
-
-
-def benched(artifact: "Artifact", report: "BenchReport") -> Iterator[RenderableType]:
-    yield from heading(artifact)
-    yield from bench(report)
 
 
 def validation(report: "ValidationReport") -> Iterator[RenderableType]:
@@ -95,15 +91,6 @@ def _flips(report: "ValidationReport") -> Iterator[RenderableType]:
             yield note(f"{row.runtime} {row.mode}: {flipped(flip)}")
 
 
-def bench(report: "BenchReport") -> Iterator[RenderableType]:
-    yield from latencies(report.rows)
-    if report.rows:
-        yield ""
-        yield _cold(report.rows)
-        yield ""
-    yield from _stored(report)
-
-
 def run(built: "BuildResult", checked: "ValidationReport", measured: "BenchReport") -> Iterator[RenderableType]:
     yield from heading(built.artifact)
     yield from graph(built.artifact.manifest.graph)
@@ -114,42 +101,7 @@ def run(built: "BuildResult", checked: "ValidationReport", measured: "BenchRepor
     yield from latencies(measured.rows)
     yield ""
     yield f"artifact: {built.artifact.path}"
-    yield from _stored(measured)
-
-
-def latencies(rows: "Sequence[BenchRow]") -> Iterator[RenderableType]:
-    """Percentiles in milliseconds, a table for each thread count and batch, and the reasons of rows that are not ok."""
-    times = ("p50 ms", "p90 ms", "p99 ms")
-    for threads, batch in sorted({(row.threads, row.batch) for row in rows}):
-        table = new_table("latency", "mode", *times, "verdict", right=times)
-        chosen = [row for row in rows if (row.threads, row.batch) == (threads, batch)]
-        for row in chosen:
-            percentiles = (milliseconds(row.p50_s), milliseconds(row.p90_s), milliseconds(row.p99_s))
-            table.add_row(row.runtime, f"{row.mode} {row.precision}", *percentiles, verdict(row.verdict))
-        yield table
-        size = f", size: {size_text(chosen[0].input_size)}" if chosen[0].input_size else ""
-        yield f"threads: {threads}, batch: {batch}{size}"
-        yield from reasons((row.runtime, row.mode, row.reasons) for row in chosen)
-
-
-def _stored(report: "BenchReport") -> Iterator[RenderableType]:
-    """Where the rows lie, and those that could not be measured."""
-    for row in report.failed:
-        yield Text(f"{row.runtime} {row.mode}: could not be measured: {row.reason}", style="bold red")
-    if report.profile is not None:
-        yield f"profile:  {report.profile}"
-    if report.replaced:
-        yield note(report.replaced)
-
-
-def _cold(rows: "Sequence[BenchRow]") -> RenderableType:
-    figures = ("load ms", "first ms", "pictures/s", "memory MB", "samples")
-    table = new_table("cold start", "mode", *figures, right=figures)
-    for row in rows:
-        cold = (milliseconds(row.load_s), milliseconds(row.first_inference_s))
-        rest = (f"{row.throughput_per_s:.1f}", f"{row.memory_bytes / 1e6:.0f}", str(row.samples))
-        table.add_row(row.runtime, row.mode, *cold, *rest)
-    return table
+    yield from stored(measured)
 
 
 def profiles(

@@ -1,0 +1,1 @@
+"""What benchmarks/fidelity.py measures, a file for each bar."""

@@ -1,0 +1,70 @@
+"""Doubles of ONNX Runtime that take a known share longer: after each call they spin for that share of its time.
+
+``python -m fidelity_bench.slower`` is the measuring process that knows them, as ``slow10:cpu`` and ``slow20:cpu``.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from mbexport.bench import worker
+from mbexport.runtimes import ENGINES
+from mbexport.runtimes.ort import OrtRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mbexport.runtimes import SessionOptions
+    from mbexport.runtimes.ort import OrtSession
+
+SHARES = {"slow10": 0.10, "slow20": 0.20}
+
+
+class _Slower(OrtRuntime):
+    share = 0.0
+
+    def open(self, model: Path, device: str, options: SessionOptions) -> OrtSession:
+        session = super().open(model, device, options)
+        bind = session.bind
+        session.bind = lambda feeds: _delayed(bind(feeds), self.share)  # type: ignore[method-assign]
+        return session
+
+
+class Slower10(_Slower):
+    """A tenth slower."""
+
+    share = SHARES["slow10"]
+
+
+class Slower20(_Slower):
+    """A fifth slower."""
+
+    share = SHARES["slow20"]
+
+
+def _delayed(call: Callable[[], object], share: float) -> Callable[[], Any]:
+    def delayed() -> None:
+        start = time.perf_counter_ns()
+        call()
+        end = time.perf_counter_ns()
+        end += round((end - start) * share)
+        while time.perf_counter_ns() < end:
+            pass
+
+    return delayed
+
+
+def register() -> None:
+    """Make the doubles known to this process."""
+    ENGINES["slow10"] = f"{__name__}:Slower10"
+    ENGINES["slow20"] = f"{__name__}:Slower20"
+
+
+if __name__ == "__main__":
+    sys.modules["fidelity_bench.slower"] = sys.modules["__main__"]
+    __name__ = "fidelity_bench.slower"
+    register()
+    sys.exit(worker.main())

@@ -1,0 +1,83 @@
+"""A time budget divided over the processes that are still to run, and what it takes at least."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+
+from mbexport import thresholds
+from mbexport.bench.timing import Limits
+from mbexport.errors import InputError
+
+_START_S = 1.0
+"""What a process takes besides measuring, until one has shown it: starting, loading, warming up."""
+_LEAST_MEASURED_S = 0.05
+"""A process that measures for less has little more than its own warm-up to say."""
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """``60s``, ``5m``, ``1h`` or plain seconds.
+
+    Raises:
+        InputError: anything else, or no time at all.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    if not found or found[2] not in _UNITS_S or not 0 < float(found[1]) * _UNITS_S[found[2]] < math.inf:
+        raise InputError(f"a budget must be a time such as 60s, 5m or 1h, not {text!r}")
+    return float(found[1]) * _UNITS_S[found[2]]
+
+
+def reserved(budget_s: float | None, rows: int, starts: int) -> float | None:
+    """The budget without what so many starts of each row take, which measure nothing else."""
+    return None if budget_s is None else budget_s - rows * starts * _START_S
+
+
+def replicates_for(budget_s: float | None, rows: int) -> int:
+    """Processes for each row: as many as usual, or as few as still tell how far processes differ.
+
+    Raises:
+        InputError: not even those fit into the budget.
+    """
+    if budget_s is None:
+        return thresholds.BENCH_REPLICATES
+    for replicates in range(thresholds.BENCH_REPLICATES, thresholds.BENCH_LEAST_REPLICATES - 1, -1):
+        if budget_s >= replicates * rows * (_START_S + _LEAST_MEASURED_S):
+            return replicates
+    least_s = thresholds.BENCH_LEAST_REPLICATES * rows * (_START_S + _LEAST_MEASURED_S)
+    raise InputError(
+        f"the budget is {math.ceil(least_s - budget_s)} s too small for {rows} rows of "
+        f"{thresholds.BENCH_LEAST_REPLICATES} processes; give more, or fewer rows"
+    )
+
+
+@dataclass
+class Budget:
+    """What is left of the time. Tell it how long each process took."""
+
+    total_s: float | None
+    processes: int
+    """Still to run."""
+    min_samples: int
+    _spent_s: float = field(default=0.0, init=False)
+    _others_s: list[float] = field(default_factory=list, init=False)
+    """What each process took besides measuring."""
+
+    def limits(self) -> Limits:
+        """Of the next process: its share of what is left, or without a budget what its percentiles need."""
+        if self.total_s is None:
+            return Limits(self.min_samples)
+        other_s = sum(self._others_s) / len(self._others_s) if self._others_s else _START_S
+        share_s = max(_LEAST_MEASURED_S, (self.total_s - self._spent_s) / max(self.processes, 1) - other_s)
+        return Limits(min_samples=1, min_time_s=share_s, max_time_s=share_s)
+
+    def spent(self, wall_s: float, measured_s: float) -> None:
+        self.processes -= 1
+        self._spent_s += wall_s
+        self._others_s.append(max(0.0, wall_s - measured_s))
+
+    def left_s(self) -> float | None:
+        """Until the end, from what the processes so far took on average; None before the first."""
+        done = len(self._others_s)
+        return self._spent_s / done * self.processes if done else None

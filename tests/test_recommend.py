@@ -1,0 +1,245 @@
+"""Which network fits a budget. Published top-1: V3 Large 75.6 %, Large 0.75 73.3 %, V2 71.8 %, V3 Small 68.1 %."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from mbexport.analysis.machine import Machine, choose_machine
+from mbexport.analysis.recommend import Question, Recommendation, Settings, recommend
+from mbexport.errors import InputError
+from mbexport.published import PUBLISHED
+from mbexport.spec import ModelSpec
+from tests.measured import HARDWARE, measurement, profile, replicate
+
+if TYPE_CHECKING:
+    from mbexport.profile import Hardware, LatencyProfile, Measurement
+
+LARGE, LARGE_075, V2, SMALL = (
+    *(ModelSpec(variant="large"), ModelSpec(variant="large", alpha=0.75)),
+    *(ModelSpec(variant="v2"), ModelSpec(variant="small")),
+)
+OTHER = msgspec.structs.replace(HARDWARE, cpu="Other")
+
+
+def row(*process_ms: float, samples: int = 400, **changes: Any) -> Measurement:
+    """Two processes or more, each with ``samples`` samples of one duration: all percentiles are alike."""
+    processes = process_ms if len(process_ms) > 1 else process_ms * 2
+    return measurement(replicates=[replicate([round(each * 1e6)] * samples) for each in processes], **changes)
+
+
+def of(spec: ModelSpec | None, *rows: Measurement, name: str | None = None, **changes: Any) -> LatencyProfile:
+    return profile(*rows, spec=spec, artifact=name or (spec.slug if spec else "own"), **changes)
+
+
+def machine(*profiles: LatencyProfile) -> Machine:
+    return choose_machine({Path(f"here/{each.artifact}.json"): each for each in profiles}, None, HARDWARE)
+
+
+def ask(*profiles: LatencyProfile, budget_ms: float = 5.0, **settings: Any) -> Recommendation:
+    least, percentile = settings.pop("min_top1", None), settings.pop("percentile", "p99")
+    question = Question(budget_s=budget_ms / 1e3, percentile=percentile, min_top1=least)
+    return recommend(machine(*profiles), question, Settings(**settings))
+
+
+FOUR = (of(SMALL, row(1.0)), of(LARGE, row(6.0)), of(V2, row(5.0)), of(LARGE_075, row(4.0)))
+
+
+def names(rows: list[Any]) -> list[str]:
+    return [each.artifact for each in rows]
+
+
+def test_most_accurate_that_fits_with_runners_up_and_what_is_over() -> None:
+    answer = ask(*FOUR)
+    assert answer.best is not None
+    best = answer.best
+    assert (best.artifact, best.top1, best.latency_s) == (LARGE_075.slug, 0.733, 0.004)
+    assert (best.fits, best.surely, best.verdict, best.profile) == (True, True, "ok", f"here/{LARGE_075.slug}.json")
+    assert best.ci_s == pytest.approx((0.004, 0.004))
+    assert best.top1_source is not None
+    assert best.top1_source.startswith("Keras")
+    assert names(answer.runners_up) == [V2.slug, SMALL.slug]  # exactly on the budget is within it
+    assert names(answer.over_budget) == [LARGE.slug]
+    assert (answer.over_budget[0].fits, answer.over_budget[0].latency_s) == (False, 0.006)
+
+
+def test_only_what_is_more_accurate_is_over_budget_the_nearest_first() -> None:
+    answer = ask(of(SMALL, row(9.0)), of(V2, row(3.0)), of(LARGE_075, row(8.0)), of(LARGE, row(7.0)))
+    assert answer.best is not None
+    assert answer.best.artifact == V2.slug
+    assert names(answer.over_budget) == [LARGE.slug, LARGE_075.slug]
+
+
+def test_nothing_fits() -> None:
+    answer = ask(*FOUR, budget_ms=0.5)
+    assert answer.best is None
+    assert names(answer.over_budget) == [SMALL.slug, LARGE_075.slug, V2.slug, LARGE.slug]
+
+
+def test_least_accuracy() -> None:
+    answer = ask(*FOUR, budget_ms=2.0, min_top1=0.72)
+    assert answer.best is None
+    assert names(answer.over_budget) == [LARGE_075.slug, LARGE.slug]
+    assert names(answer.less_accurate) == [SMALL.slug]
+    assert ask(*FOUR, min_top1=0.733).best is not None
+
+
+def test_equal_accuracy_goes_to_the_faster() -> None:
+    """V2 0.35 at 224 and V2 1.0 at 96 are both published with 60.3 %."""
+    wide, narrow = ModelSpec(variant="v2", height=96, width=96), ModelSpec(variant="v2", alpha=0.35)
+    for wide_ms, narrow_ms, expected in ((2.0, 1.0, narrow), (1.0, 2.0, wide)):
+        answer = ask(of(wide, row(wide_ms)), of(narrow, row(narrow_ms)))
+        assert answer.best is not None
+        assert answer.best.artifact == expected.slug
+        assert len(answer.runners_up) == 1
+
+
+def test_fastest_settings_stand_for_a_network_unless_settings_are_asked_for() -> None:
+    both = of(
+        *(LARGE, row(6.0), row(3.0, mode="production", precision="bf16"), row(4.0, threads=2)),
+        row(2.0, batch=8),
+        row(1.0, scenario="offline"),
+    )
+    best = ask(both).best
+    assert best is not None
+    assert (best.mode, best.precision, best.threads, best.latency_s) == ("production", "bf16", 1, 0.003)
+    parity = ask(both, mode="parity").best
+    assert parity is not None
+    assert parity.threads == 2
+    assert parity.latency_s == pytest.approx(0.004)
+    assert ask(both, mode="parity", threads=1).best is None
+    eight = ask(both, batch=8).best
+    assert eight is not None
+    assert eight.latency_s == pytest.approx(0.002)
+
+
+def test_percentiles_are_not_mixed_up() -> None:
+    """Of 1000 calls in each process 960 take 1 ms and 40 take 9 ms: only p99 is slow."""
+    calls = replicate([1_000_000] * 960 + [9_000_000] * 40)
+    one = of(SMALL, measurement(replicates=[calls, calls]))
+    for percentile, expected_s in (("p50", 0.001), ("p90", 0.001), ("p99", 0.009)):
+        answer = ask(one, percentile=percentile)
+        found = answer.best or answer.over_budget[0]
+        assert found.latency_s == pytest.approx(expected_s)
+        assert found.ci_s == pytest.approx((expected_s, expected_s))
+        assert (answer.best is None) == (percentile == "p99")
+
+
+def test_too_few_samples_and_invalid_rows_cannot_answer() -> None:
+    few, invalid = row(1.0, samples=300), row(1.0, threads=2, verdict="invalid", reasons=["ran bf16"])
+    answer = ask(of(LARGE, few, invalid), of(SMALL, row(2.0)))
+    assert answer.best is not None
+    assert answer.best.artifact == SMALL.slug
+    assert answer.over_budget == []
+    reasons = {each.threads: each.reason for each in answer.unanswered}
+    assert reasons == {1: "600 samples; p99 needs 662", 2: "invalid; ran bf16"}
+    assert LARGE.slug not in names(answer.not_measured)
+    enough = ask(of(LARGE, few, invalid), percentile="p50").best
+    assert enough is not None
+    assert enough.threads == 1
+
+
+def test_noise_and_doubt_are_told() -> None:
+    """The processes' medians lie on both sides of the budget: so does the interval of what is drawn from them."""
+    answer = ask(of(LARGE, row(4.0, 4.8, 5.4, verdict="noisy")), percentile="p50")
+    assert answer.best is not None
+    assert answer.best.ci_s is not None
+    assert answer.best.ci_s[0] < 0.005 < answer.best.ci_s[1]
+    assert (answer.best.fits, answer.best.surely, answer.best.verdict) == (True, False, "noisy")
+    over = ask(of(LARGE, row(4.0, 5.2, 5.4)), percentile="p50").over_budget[0]
+    assert (over.fits, over.surely) == (False, False)
+    sure = ask(of(LARGE, row(5.2, 5.4)), percentile="p50").over_budget[0]
+    assert (sure.fits, sure.surely) == (False, True)
+
+
+def test_one_process_has_no_interval() -> None:
+    alone = measurement(replicates=[replicate([1_000_000] * 700)])
+    best = ask(of(LARGE, alone)).best
+    assert best is not None
+    assert (best.ci_s, best.surely) == (None, None)
+
+
+def test_networks_without_published_accuracy_never_win() -> None:
+    odd = ModelSpec(variant="large", alpha=0.6)
+    retrained = msgspec.structs.replace(LARGE, classes=10)
+    answer = ask(of(odd, row(1.0)), of(retrained, row(2.0)), of(None, row(3.0)), of(SMALL, row(4.0)))
+    assert answer.best is not None
+    assert answer.best.artifact == SMALL.slug
+    assert names(answer.unknown_accuracy) == [odd.slug, LARGE.slug, "own"]
+    assert {each.top1 for each in answer.unknown_accuracy} == {None}
+
+
+def test_what_was_not_measured() -> None:
+    answer = ask(*FOUR)
+    assert {entry.name for entry in PUBLISHED} - set(names(answer.not_measured)) == {
+        *(LARGE.slug, LARGE_075.slug, V2.slug, SMALL.slug)
+    }
+    accuracies = [each.top1 for each in answer.not_measured]
+    assert accuracies == sorted(accuracies, reverse=True)
+
+
+def test_network_of_dynamic_size_counts_at_the_size_that_was_fed() -> None:
+    dynamic = ModelSpec(variant="large", height=None, width=None)
+    at_224 = ask(of(dynamic, row(1.0, input_size=(224, 224))))
+    assert at_224.best is not None
+    assert (at_224.best.artifact, at_224.best.top1) == (dynamic.slug, 0.756)
+    assert LARGE.slug not in names(at_224.not_measured)
+    assert ask(of(dynamic, row(1.0, input_size=(96, 96)))).best is None
+
+
+@pytest.mark.parametrize("budget_s", [0.0, -1.0, math.nan, math.inf])
+def test_budgets_that_are_none(budget_s: float) -> None:
+    with pytest.raises(InputError, match="budget must be a finite time above 0 ms"):
+        Question(budget_s=budget_s)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.01, math.nan])
+def test_accuracies_that_are_none(share: float) -> None:
+    with pytest.raises(InputError, match="between 0 and 100 %"):
+        Question(budget_s=1.0, min_top1=share)
+
+
+def test_settings_that_were_not_measured() -> None:
+    with pytest.raises(
+        InputError, match=r"nothing was measured on amd-\S+ with ort:cuda, threads 3, batch 1; .* ort:cpu"
+    ):
+        ask(*FOUR, runtimes=["ort:cuda"], threads=3)
+
+
+def pick(*places: tuple[str, Hardware], wanted: str | None = None) -> Machine:
+    found = {Path(place): of(LARGE, row(1.0 + index), hardware=on) for index, (place, on) in enumerate(places)}
+    return choose_machine(found, wanted, HARDWARE)
+
+
+def test_this_machine_else_the_only_one_else_a_named_one() -> None:
+    third = msgspec.structs.replace(HARDWARE, cpu="Third")
+    ours, theirs, thirds = ("a/x", HARDWARE), ("b/x", OTHER), ("c/x", third)
+    assert (pick(ours, theirs).hardware, pick(ours, theirs).here) == (HARDWARE, True)
+    assert (pick(theirs).hardware, pick(theirs).here) == (OTHER, False)
+    assert pick(ours, theirs, wanted=OTHER.slug).hardware == OTHER
+    with pytest.raises(InputError, match=rf"choose another with --hardware: {OTHER.slug}, {third.slug}"):
+        pick(theirs, thirds)
+    with pytest.raises(InputError, match=f"no profiles of a machine called 'othe'; .*{OTHER.slug}"):
+        pick(ours, theirs, wanted="othe")
+    with pytest.raises(InputError, match="no profiles yet"):
+        pick()
+
+
+def test_two_machines_in_one_folder() -> None:
+    bigger = msgspec.structs.replace(HARDWARE, memory_bytes=2 * HARDWARE.memory_bytes)
+    assert bigger.slug == HARDWARE.slug
+    with pytest.raises(InputError, match=r"a/x and a/y were measured on two machines with the same name"):
+        pick(("a/x", HARDWARE), ("a/y", bigger))
+    mine = pick(("mine/x", HARDWARE), ("shipped/x", bigger))
+    assert [cell.path for cell in mine.cells] == [Path("mine/x")]
+    theirs = pick(("shipped/x", bigger))
+    assert (theirs.hardware, theirs.here) == (bigger, False)
+
+
+def test_own_measurement_goes_before_a_shipped_one() -> None:
+    found = pick(("mine/x", HARDWARE), ("shipped/x", HARDWARE))
+    assert [cell.path for cell in found.cells] == [Path("mine/x")]
