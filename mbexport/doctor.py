@@ -19,7 +19,7 @@ from mbexport.runtimes import DeviceStatus, all_devices
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-EXTRAS = ("build", "openvino", "cuda")
+EXTRAS = ("build", "openvino", "report", "cuda")
 """The extras that a user may want; ``test`` and ``all`` are not looked at."""
 _ONNXRUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 _ENGINES = (*_ONNXRUNTIMES, "openvino")

@@ -14,7 +14,7 @@ from mbexport import hardware, pipeline, validate
 from mbexport.bench import rows_of, run
 from mbexport.errors import EngineError
 from mbexport.export import BuildResult
-from mbexport.profile import ThreadPlan
+from mbexport.profile import ColdStart, ThreadPlan
 from mbexport.profiles import profile_path, write_profile
 from mbexport_cli.app import app
 from tests.measured import answer, measurement, profile, replicate
@@ -101,6 +101,46 @@ def test_bench_text(here: Path) -> None:
     latency = next(line.split() for line in done.stdout.splitlines() if line.startswith("ort:cpu"))
     assert latency[3:6] == ["2.00", "2.00", "insufficient"]
     assert "threads: 1, batch: 1" in done.stdout
+
+
+@pytest.mark.usefixtures("quick_worker")
+def test_bench_varies_what_it_is_told_and_fits_80_columns(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = ColdStart(start_s=12.345, import_s=1.234, load_s=0.5, first_inference_s=0.25)
+    monkeypatch.setattr(run, "run_cold", lambda _plan: kept)
+    arguments = ["bench", str(tiny_artifact(here).path), "--runtime", "openvino:cpu", "--mode", "production", "--cold"]
+    arguments += ["--threads", "1", "--threads", "2", "--batch", "1", "--batch", "16"]
+    done = invoke(*arguments)
+    assert done.exit_code == 0, done.output
+    settings = [line.split(";")[0] for line in done.stdout.splitlines() if line.startswith("threads:")]
+    assert settings == [f"threads: {threads}, batch: {batch}" for threads in (1, 2) for batch in (1, 16)]
+    tables = [line for line in done.stdout.splitlines() if line.startswith(("openvino:cpu", "cold", "kept", "─"))]
+    assert max(map(len, tables)) <= 80
+    assert "14329" in done.stdout  # 12.345 + 1.234 + 0.5 + 0.25 s until the first answer
+    document = json.loads(invoke(*arguments, "--json").stdout)
+    assert [(row["threads"], row["batch"]) for row in document["rows"]] == [(1, 1), (1, 16), (2, 1), (2, 16)]
+    assert document["rows"][0]["prepared"]["load_s"] == 0.5
+    assert document["profiles"] == {"tiny": document["profile"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--budget", "soon"], "such as 60s, 5m or 1h"),
+        (["--budget", "1s"], "too small for 2 rows of 3 processes"),
+        (["--mode", "fast"], "unknown --mode 'fast'"),
+        (["--concurrency", "0"], "concurrency must be 1 to"),
+        (["--offline", "--concurrency", "2"], "drop --concurrency or --offline"),
+        (["--threads", "0"], "threads must be 1 to"),
+        (["--batch", "-1"], "batch must be at least 1"),
+    ],
+)
+@pytest.mark.usefixtures("quick_worker")
+def test_bench_refuses(arguments: list[str], message: str, here: Path) -> None:
+    done = invoke("bench", str(tiny_artifact(here).path), "--runtime", "ort:cpu", *arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    assert not (here / "profiles").exists()
 
 
 @pytest.fixture

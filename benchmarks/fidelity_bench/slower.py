@@ -1,6 +1,6 @@
 """Doubles of ONNX Runtime that take a known share longer: after each call they spin for that share of its time.
 
-``python -m fidelity_bench.slower`` is the measuring process that knows them, as ``slow10:cpu`` and ``slow20:cpu``.
+Run as a program, this is the measuring process that knows them, as ``slow10:cpu`` and ``slow20:cpu``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mbexport.runtimes import SessionOptions
     from mbexport.runtimes.ort import OrtSession
 
+_NAME = "fidelity_bench.slower"
 SHARES = {"slow10": 0.10, "slow20": 0.20}
 
 
@@ -59,12 +60,11 @@ def _delayed(call: Callable[[], object], share: float) -> Callable[[], Any]:
 
 def register() -> None:
     """Make the doubles known to this process."""
-    ENGINES["slow10"] = f"{__name__}:Slower10"
-    ENGINES["slow20"] = f"{__name__}:Slower20"
+    ENGINES["slow10"] = f"{_NAME}:Slower10"
+    ENGINES["slow20"] = f"{_NAME}:Slower20"
 
 
 if __name__ == "__main__":
-    sys.modules["fidelity_bench.slower"] = sys.modules["__main__"]
-    __name__ = "fidelity_bench.slower"
+    sys.modules[_NAME] = sys.modules["__main__"]  # whence the table of engines imports it
     register()
     sys.exit(worker.main())
