@@ -11,8 +11,8 @@ F32_MARGIN_DB = 12.0
 """How far under the artifact's own float32 noise floor (Keras float32 against float64) a float32 runtime may stand.
 
 Another order of summation moves the noise of a float32 network: over the grid of benchmarks/grid.py and three seeds a
-runtime stands within 1 dB of the floor in the median, 7.3 dB under it at worst, with a standard deviation of 3 dB in the
-network that is worst. Of the faults of benchmarks/mutations.py the weakest stands 17 dB under the floor.
+runtime stands within 1 dB of the floor in the median, 7.3 dB under it at worst, with a standard deviation of 3 dB in
+the network that is worst. Of the faults of benchmarks/mutations.py the weakest stands 17 dB under the floor.
 """
 
 F32_MOST_MARGIN_DB = 40.0

@@ -17,8 +17,8 @@ import msgspec
 
 from fidelity_bench import slower
 from fidelity_bench.slower import SHARES, register
-from mbexport.analysis.change import change_of
 from mbexport import serde
+from mbexport.analysis.change import change_of
 from mbexport.artifact import MANIFEST, read_artifact
 from mbexport.bench import Settings, bench
 from mbexport.bench import run as bench_run
