@@ -130,6 +130,7 @@ def test_bench_varies_what_it_is_told_and_fits_80_columns(here: Path, monkeypatc
         (["--mode", "fast"], "unknown --mode 'fast'"),
         (["--concurrency", "0"], "concurrency must be 1 to"),
         (["--offline", "--concurrency", "2"], "drop --concurrency or --offline"),
+        (["--ops", "--offline"], "--ops watches one call at a time"),
         (["--threads", "0"], "threads must be 1 to"),
         (["--batch", "-1"], "batch must be at least 1"),
     ],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from mbexport.errors import InputError
 from mbexport_cli.options import Json, Profiles, Verbose, choice
 
 if TYPE_CHECKING:
@@ -127,6 +128,9 @@ def main(
 def _settings(cells: Cells, how: How) -> "Settings":
     from mbexport.bench import Settings, seconds
     from mbexport.profile import Mode
+
+    if how.ops and (cells.offline or cells.concurrency != 1):
+        raise InputError("--ops watches one call at a time; drop --ops, or --concurrency and --offline")
 
     modes = [choice("--mode", mode, Mode) for mode in cells.mode or ["parity", "production"]]
     return Settings(

@@ -30,6 +30,12 @@ class Limits:
     min_time_s: float = thresholds.BENCH_MIN_TIME_S
     max_time_s: float = thresholds.BENCH_MAX_TIME_S
 
+    def are_met(self, elapsed_ns: int, samples: int) -> bool:
+        """Whether the loop may end."""
+        if elapsed_ns < self.min_time_s * SECOND_NS or samples < self.min_samples:
+            return elapsed_ns >= self.max_time_s * SECOND_NS
+        return True
+
 
 def warm_up(calls: Iterator[Call], clock: Clock = time.perf_counter_ns) -> tuple[int, bool]:
     """Run until two successive window medians agree; how many runs that took, and whether they did agree.
@@ -54,7 +60,6 @@ def warm_up(calls: Iterator[Call], clock: Clock = time.perf_counter_ns) -> tuple
 def time_calls(calls: Iterator[Call], limits: Limits, clock: Clock = time.perf_counter_ns) -> tuple[list[int], int]:
     """Each call's nanoseconds, and those of the whole loop, without the garbage collector."""
     samples: list[int] = []
-    least, most = limits.min_time_s * SECOND_NS, limits.max_time_s * SECOND_NS
     with _no_garbage_collection():
         start = clock()
         while True:
@@ -64,7 +69,7 @@ def time_calls(calls: Iterator[Call], limits: Limits, clock: Clock = time.perf_c
             ended = clock()
             samples.append(ended - began)
             elapsed = ended - start
-            if (elapsed >= least and len(samples) >= limits.min_samples) or elapsed >= most:
+            if limits.are_met(elapsed, len(samples)):
                 return samples, elapsed
 
 
@@ -81,7 +86,6 @@ def time_callers(
     """
     if len(callers) == 1:
         return time_calls(callers[0], limits, clock)
-    least, most = limits.min_time_s * SECOND_NS, limits.max_time_s * SECOND_NS
     samples: list[list[int]] = [[] for _ in callers]
     ready = threading.Barrier(len(callers))
 
@@ -95,7 +99,7 @@ def time_callers(
             ended = clock()
             own.append(ended - began)
             elapsed = ended - start
-            if (elapsed >= least and sum(map(len, samples)) >= limits.min_samples) or elapsed >= most:
+            if limits.are_met(elapsed, sum(map(len, samples))):
                 return start, ended
 
     with _no_garbage_collection(), ThreadPoolExecutor(len(callers)) as pool:
