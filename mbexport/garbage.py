@@ -15,18 +15,22 @@ _INTERPRETERS_OWN = 1000
 
 @contextmanager
 def own_garbage_collected() -> Iterator[None]:
-    """Within, the collector looks at new objects alone; at the end it collects those that are in cycles.
+    """Within, nothing is collected; at the end the collector looks at what was made meanwhile, and at nothing else.
 
     Keras models are cycles, so an earlier build's gigabytes would stay until a full collection, and one through all of
     TensorFlow's objects takes 0.2 s and comes several times in a build. What existed before is set aside meanwhile.
     Nothing is where the caller has set things aside for itself, since the two could not be told apart.
     """
     set_aside = gc.get_freeze_count() < _INTERPRETERS_OWN
+    collecting = gc.isenabled()
     if set_aside:
         gc.freeze()
+    gc.disable()
     try:
         yield
     finally:
         gc.collect()
+        if collecting:
+            gc.enable()
         if set_aside:
             gc.unfreeze()

@@ -29,8 +29,20 @@ def test_cycles_are_gone_and_nothing_stays_set_aside() -> None:
 
 def test_an_error_puts_everything_back() -> None:
     with pytest.raises(ValueError, match="wrong"), own_garbage_collected():
+        assert not gc.isenabled()
         raise ValueError("wrong")
     assert gc.get_freeze_count() == 0
+    assert gc.isenabled()
+
+
+def test_a_caller_who_has_turned_the_collector_off_finds_it_off() -> None:
+    gc.disable()
+    try:
+        with own_garbage_collected():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_what_the_caller_set_aside_stays_so() -> None:

@@ -25,11 +25,10 @@ class StaticReshape(ir.passes.InPlacePass):
         tools.require_known(model)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        types = tools.inferred_types(model)
+        reshapes = [node for node in model.graph if _has_computed_target(node)]
+        types = tools.inferred_types(model) if reshapes else {}
         modified = False
-        for node in list(model.graph):
-            if node.op_type != "Reshape" or node.domain != "" or tools.constant(node.inputs[1]) is not None:
-                continue
+        for node in reshapes:
             data, wanted, result = (_shape(types, value) for value in (*node.inputs, node.outputs[0]))
             target = _target(data, result) if _fits(wanted, result) else None
             if target is not None and not node.attributes.get_int("allowzero", 0):
@@ -37,6 +36,10 @@ class StaticReshape(ir.passes.InPlacePass):
                 node.replace_input_with(1, shape)
                 modified = True
         return tools.finish(model, modified=modified)
+
+
+def _has_computed_target(node: ir.Node) -> bool:
+    return node.op_type == "Reshape" and node.domain == "" and tools.constant(node.inputs[1]) is None
 
 
 def _shape(types: Mapping[str, onnx.TypeProto], value: ir.Value | None) -> ir.Shape | None:
