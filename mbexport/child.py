@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _INTERRUPTED = 130
+_ORPHAN_CHECK_S = 0.5
 
 Question = TypeVar("Question", bound=msgspec.Struct)
 Answer = TypeVar("Answer", bound=msgspec.Struct)
@@ -75,6 +78,7 @@ def answer(kind: type[Question], work: Callable[[Question], msgspec.Struct]) -> 
 
     The real stdout is kept for the answer; what engines print there goes to stderr.
     """
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     answer_file = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     said: msgspec.Struct
@@ -87,6 +91,16 @@ def answer(kind: type[Question], work: Callable[[Question], msgspec.Struct]) -> 
     with answer_file:
         answer_file.write(msgspec.json.encode(said))
     return 0
+
+
+def _end_with_parent(parent: int) -> None:
+    """A parent that was killed cannot end its process, which would go on beside the next measurement.
+
+    Where the parent's number stays after its end, as on Windows, the work is finished and thrown away.
+    """
+    while os.getppid() == parent:
+        time.sleep(_ORPHAN_CHECK_S)
+    os._exit(_INTERRUPTED)
 
 
 def _run(command: Sequence[str], question: bytes, environment: Mapping[str, str]) -> tuple[int, bytes, bytes]:

@@ -22,6 +22,7 @@ def test_cycles_are_gone_and_nothing_stays_set_aside() -> None:
     before = gc.get_freeze_count()
     with own_garbage_collected():
         assert gc.get_freeze_count() > before
+        assert not gc.isenabled()
         seen = weakref.ref(Cycle())
     assert seen() is None
     assert gc.get_freeze_count() == before
@@ -29,7 +30,6 @@ def test_cycles_are_gone_and_nothing_stays_set_aside() -> None:
 
 def test_an_error_puts_everything_back() -> None:
     with pytest.raises(ValueError, match="wrong"), own_garbage_collected():
-        assert not gc.isenabled()
         raise ValueError("wrong")
     assert gc.get_freeze_count() == 0
     assert gc.isenabled()
