@@ -16,6 +16,7 @@ from mbexport_cli import (
     predict,
     profile,
     profile_diff,
+    profile_merge,
     profile_predict,
     profile_recommend,
     profile_report,
@@ -48,7 +49,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-profiles = typer.Typer(cls=_Group, help="Read profiles.", epilog="Example: mbexport profile show", no_args_is_help=True)
+profiles = typer.Typer(
+    cls=_Group, help="Read and merge profiles.", epilog="Example: mbexport profile show", no_args_is_help=True
+)
 
 
 def _show_version(wanted: bool) -> None:
@@ -84,6 +87,7 @@ for module, name in (
     app.command(name, epilog=module.EPILOG)(command(module.main))
 profiles.command("show", epilog=profile.EPILOG)(command(profile.show))
 profiles.command("diff", epilog=profile_diff.EPILOG)(command(profile_diff.main))
+profiles.command("merge", epilog=profile_merge.EPILOG)(command(profile_merge.main))
 profiles.command("recommend", epilog=profile_recommend.EPILOG)(command(profile_recommend.main))
 profiles.command("predict", epilog=profile_predict.EPILOG)(command(profile_predict.main))
 profiles.command("report", epilog=profile_report.EPILOG)(command(profile_report.main))

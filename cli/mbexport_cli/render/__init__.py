@@ -13,6 +13,7 @@ from mbexport_cli.render.doctor import diagnosis
 from mbexport_cli.render.evaluate import evaluated
 from mbexport_cli.render.explain import layers_svg
 from mbexport_cli.render.latency import benched
+from mbexport_cli.render.merge import merged
 from mbexport_cli.render.operators import operators
 from mbexport_cli.render.predict import predicted
 from mbexport_cli.render.recommend import latency_predicted, recommended
@@ -32,6 +33,7 @@ __all__ = [
     "latency_predicted",
     "layers_svg",
     "live",
+    "merged",
     "operators",
     "pass_step",
     "predicted",
