@@ -15,6 +15,7 @@ from mbexport.classify import classify
 from mbexport.diagnose import refuse_wrong_contract
 from mbexport.errors import InputError
 from mbexport.folders import labelled_set, take_evenly
+from mbexport.images import picture_size
 from mbexport.predict import FailedPicture, none_readable
 
 if TYPE_CHECKING:
@@ -58,6 +59,12 @@ class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
 class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
     """What came out; all but the two times is the same in every run."""
 
+    artifact: str
+    """The artifact's slug."""
+    artifact_sha256: str
+    """Of its model.onnx, as in the profiles that ``bench`` makes of it."""
+    input_size: tuple[int, int] | None
+    """Height and width in pixels of what was fed to a network of dynamic size; None where its own are fixed."""
     images: int
     """How many pictures the shares are of: those that could be read."""
     rows: list[EvaluationRow]
@@ -117,7 +124,11 @@ def evaluate(
     read = np.setdiff1d(np.arange(len(pictures)), list(classified.failed))
     labels = np.array([pictures[at].label for at in read])
     published = _published(artifact)
+    contract = artifact.manifest.input
     return EvaluationReport(
+        artifact=artifact.manifest.slug,
+        artifact_sha256=artifact.sha256,
+        input_size=picture_size(contract) if contract.is_dynamic else None,
         images=len(read),
         rows=[_row(target, classified.top[read, at], labels) for at, target in enumerate(targets)],
         published_top1=published.top1 if published else None,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 BOTH = ("--runtime", "ort:cpu", "--runtime", "openvino:cpu")
 EVALUATION = {
     *("images", "rows", "published_top1", "disagreements", "failed", "seconds", "images_per_s"),
-    *("output", "other_outputs", "note"),
+    *("output", "other_outputs", "note", "artifact", "artifact_sha256", "input_size"),
 }
 
 
@@ -43,10 +44,14 @@ def photos(here: Path) -> Path:
 
 
 def test_evaluate_json(photos: Path, here: Path) -> None:
-    done = invoke("evaluate", colour_artifact(here).path, "--images", photos, *BOTH, "--json")
+    artifact = colour_artifact(here)
+    done = invoke("evaluate", artifact.path, "--images", photos, *BOTH, "--json")
     assert (done.exit_code, done.stderr) == (0, "")
     document = json.loads(done.stdout)
     assert document.keys() >= EVALUATION
+    assert document["artifact"] == artifact.manifest.slug
+    assert document["artifact_sha256"] == hashlib.sha256((artifact.path / "model.onnx").read_bytes()).hexdigest()
+    assert document["input_size"] is None
     assert document["images"] == 4
     assert [row["runtime"] for row in document["rows"]] == ["ort:cpu", "openvino:cpu"]
     for row in document["rows"]:

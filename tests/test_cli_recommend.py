@@ -14,6 +14,7 @@ from mbexport import hardware, profiles
 from mbexport.profiles import profile_path, write_profile
 from mbexport.spec import ModelSpec
 from mbexport_cli.app import app
+from tests.colours import colour_artifact, paint
 from tests.measured import HARDWARE, measurement, profile, replicate
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 ROW = {
     *("artifact", "runtime", "mode", "threads", "batch", "top1", "top1_source", "latency_s", "ci_s", "verdict"),
-    *("profile", "precision", "fits", "surely", "reasons"),
+    *("profile", "precision", "fits", "surely", "reasons", "top1_ci"),
 }
 RECOMMENDATION = {
     *("hardware", "budget_s", "percentile", "min_top1", "best", "runners_up", "over_budget", "unanswered"),
@@ -176,6 +177,69 @@ def test_recommendation_fits_80_columns_with_names_and_figures_uncut(here: Path)
     assert re.search(r"openvino:gpu.1 production bf16, 16 threads +1234.50 to 1234.50", done.stdout)
     assert re.search(r"mobilenet_v3_small_0.6_224 +- ", done.stdout)
     assert "estimate one with: mbexport profile predict --model mobilenet_v2_1.4_224" in done.stdout
+
+
+@pytest.fixture
+def own(here: Path) -> str:
+    """A network of one's own, measured with 2 ms beside the others, and evaluated: the path of the report.
+
+    Of four pictures, all but the last show what their folder says.
+    """
+    measure_some(here)
+    artifact = colour_artifact(here / "artifacts")
+    name = artifact.manifest.slug
+    own = profile(row(2.0), spec=None, artifact=name, artifact_sha256=artifact.sha256)
+    write_profile(profile_path(here / "profiles", HARDWARE, name), own)
+    for number, colour in enumerate(["red", "green", "blue", "red"]):
+        paint(here / "photos" / f"c{number}" / "a.png", colour)
+    done = CliRunner().invoke(
+        app, ["evaluate", str(artifact.path), "--images", str(here / "photos"), "--runtime", "ort:cpu", "--json"]
+    )
+    (here / "accuracy.json").write_text(done.stdout)
+    return "accuracy.json"
+
+
+def test_what_evaluate_printed_stands_for_the_artifact(own: str) -> None:
+    question = ["recommend", "--budget-ms", "5", "--accuracy", own]
+    done = invoke(*question, "--min-top1", "75", "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    best = json.loads(done.stdout)["best"]
+    assert (best["top1"], best["top1_source"], best["latency_s"]) == (0.75, "measured on 4 images, ort:cpu", 0.002)
+    low, high = best["top1_ci"]
+    assert 0 < low < 0.75 < high < 1
+    assert invoke(*question, "--min-top1", "76").exit_code == 1
+
+
+def test_measured_accuracy_is_told_with_its_interval_and_that_it_is_of_other_pictures(own: str, here: Path) -> None:
+    """Of 3 in 4, Wilson's interval is 30.1 to 95.4 %."""
+    told = invoke("recommend", "--budget-ms", "5", "--accuracy", own, "--min-top1", "60").stdout.splitlines()
+    assert "  top-1 75 %, measured on 4 images, ort:cpu, 95% interval 30.1 to 95.4 %" in told
+    assert "  not surely 60 % or more: the interval reaches below" in told
+    mixed = "other top-1 are of ImageNet's pictures: they compare only on the same task"
+    assert mixed in told
+    beside = invoke("recommend", "--budget-ms", "9", "--accuracy", own).stdout
+    assert mixed in beside
+    slower = invoke("recommend", "--budget-ms", "1", "--accuracy", own).stdout.splitlines()
+    assert [line for line in slower if line.endswith(" was measured on 4 images, ort:cpu")] != []
+    assert mixed not in invoke("recommend", "--budget-ms", "9").stdout
+    for file in (here / "profiles").rglob("mobilenet_*.json"):
+        file.unlink()
+    assert mixed not in invoke("recommend", "--budget-ms", "5", "--accuracy", own).stdout
+
+
+def test_accuracy_files_that_do_not_fit_are_one_line(own: str, here: Path) -> None:
+    (here / "other.json").write_text((here / own).read_text().replace('"artifact_sha256": "', '"artifact_sha256": "0'))
+    (here / "predicted.json").write_text('{"pictures": [], "failed": []}')
+    for file, words in (
+        ("other.json", "another file"),
+        ("predicted.json", "labelled images"),
+        ("absent.json", "cannot be read"),
+    ):
+        done = invoke("recommend", "--budget-ms", "5", "--accuracy", file, "--json")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert words in done.stderr
+        assert file in done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_rows_that_cannot_answer_are_told(here: Path) -> None:

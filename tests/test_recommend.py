@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from mbexport.analysis.accuracies import Evaluation, RuntimeTop1, read_evaluations
 from mbexport.analysis.machine import Machine, choose_machine
 from mbexport.analysis.recommend import Question, Recommendation, Settings, recommend
-from mbexport.errors import InputError
+from mbexport.errors import DocumentError, InputError
 from mbexport.published import PUBLISHED
 from mbexport.spec import ModelSpec
 from tests.measured import HARDWARE, measurement, profile, replicate
@@ -23,6 +24,7 @@ LARGE, LARGE_075, V2, SMALL = (
     *(ModelSpec(variant="large"), ModelSpec(variant="large", alpha=0.75)),
     *(ModelSpec(variant="v2"), ModelSpec(variant="small")),
 )
+REPORT = '{"artifact": "a", "artifact_sha256": "aa", "input_size": null, "images": 9, "rows": [%s]}'
 OTHER = msgspec.structs.replace(HARDWARE, cpu="Other")
 
 
@@ -43,7 +45,23 @@ def machine(*profiles: LatencyProfile) -> Machine:
 def ask(*profiles: LatencyProfile, budget_ms: float = 5.0, **settings: Any) -> Recommendation:
     least, percentile = settings.pop("min_top1", None), settings.pop("percentile", "p99")
     question = Question(budget_s=budget_ms / 1e3, percentile=percentile, min_top1=least)
-    return recommend(machine(*profiles), question, Settings(**settings))
+    evaluations = {Path(f"{each.artifact}-accuracy.json"): each for each in settings.pop("evaluations", [])}
+    return recommend(machine(*profiles), question, Settings(**settings), evaluations)
+
+
+def evaluation(of_profile: LatencyProfile, **runtimes: float) -> Evaluation:
+    """Top-1 by engine, on its CPU, from 200 images; each interval is 5% to either side."""
+    rows = [
+        RuntimeTop1(runtime=f"{engine}:cpu", top1=top1, top1_ci=(top1 - 0.05, top1 + 0.05))
+        for engine, top1 in runtimes.items()
+    ]
+    return Evaluation(
+        artifact=of_profile.artifact,
+        artifact_sha256=of_profile.artifact_sha256,
+        input_size=None,
+        images=200,
+        rows=rows,
+    )
 
 
 FOUR = (of(SMALL, row(1.0)), of(LARGE, row(6.0)), of(V2, row(5.0)), of(LARGE_075, row(4.0)))
@@ -243,3 +261,104 @@ def test_two_machines_in_one_folder() -> None:
 def test_own_measurement_goes_before_a_shipped_one() -> None:
     found = pick(("mine/x", HARDWARE), ("shipped/x", HARDWARE))
     assert [cell.path for cell in found.cells] == [Path("mine/x")]
+
+
+OWN = of(None, row(2.0), name="roses", artifact_sha256="bb")
+"""A user's network, of which nothing is published."""
+
+
+def test_a_users_own_network_wins_with_the_accuracy_that_was_measured() -> None:
+    answer = ask(*FOUR, OWN, evaluations=[evaluation(OWN, ort=0.74)])
+    best = answer.best
+    assert best is not None
+    assert (best.artifact, best.top1, best.top1_ci) == ("roses", 0.74, (0.69, 0.79))
+    assert best.top1_source == "measured on 200 images, ort:cpu"
+    assert answer.unknown_accuracy == []
+    assert {(each.top1_ci, "measured" in (each.top1_source or "")) for each in answer.runners_up} == {(None, False)}
+
+
+@pytest.mark.parametrize(("least", "fits"), [(0.6, True), (0.61, False)])
+def test_least_accuracy_is_asked_of_the_measured_one_in_place_of_the_published(least: float, fits: bool) -> None:
+    """V3 Large is published with 75.6 %."""
+    large = of(LARGE, row(2.0))
+    answer = ask(large, min_top1=least, evaluations=[evaluation(large, ort=0.6)])
+    assert (answer.best is not None) == fits
+    assert [each.top1 for each in answer.less_accurate] == ([] if fits else [0.6])
+
+
+def test_a_row_takes_its_own_runtime_s_accuracy_else_the_first() -> None:
+    """OpenVINO's rows are the faster ones, but less accurate: neither settings may hide the other."""
+    both = of(None, row(4.0), row(2.0, runtime="openvino:cpu"), row(9.0, runtime="ort:cuda"), artifact_sha256="bb")
+    told = evaluation(both, ort=0.9, openvino=0.5)
+
+    def best(**settings: Any) -> tuple[str, float | None, str | None]:
+        found = ask(both, budget_ms=10.0, evaluations=[told], **settings).best
+        assert found is not None
+        return found.runtime, found.top1, found.top1_source
+
+    assert best() == ("ort:cpu", 0.9, "measured on 200 images, ort:cpu")
+    assert best(runtimes=["openvino:cpu"]) == ("openvino:cpu", 0.5, "measured on 200 images, openvino:cpu")
+    assert best(runtimes=["ort:cuda"]) == ("ort:cuda", 0.9, "measured on 200 images, ort:cpu")
+
+
+def test_a_network_with_one_accuracy_is_named_once() -> None:
+    both = of(None, row(4.0), row(2.0, runtime="openvino:cpu"), artifact_sha256="bb")
+    answer = ask(both, evaluations=[evaluation(both, ort=0.9, openvino=0.9)])
+    assert answer.best is not None
+    assert (answer.best.runtime, answer.runners_up) == ("openvino:cpu", [])
+
+
+def test_network_of_dynamic_size_has_the_accuracy_of_the_size_that_was_fed() -> None:
+    dynamic = of(
+        ModelSpec(variant="large", height=None, width=None),
+        row(1.0, input_size=(96, 96)),
+        row(2.0, input_size=(224, 224), threads=2),
+    )
+    told = msgspec.structs.replace(evaluation(dynamic, ort=0.8), input_size=(224, 224))
+    answer = ask(dynamic, evaluations=[told])
+    assert answer.best is not None
+    assert (answer.best.latency_s, answer.best.top1) == (0.002, 0.8)
+    assert [(each.latency_s, each.top1) for each in answer.unknown_accuracy] == [(0.001, None)]
+
+
+def test_evaluations_that_no_row_could_use_are_refused() -> None:
+    stranger = msgspec.structs.replace(evaluation(OWN, ort=0.9), artifact="tulips", artifact_sha256="c" * 64)
+    with pytest.raises(InputError, match=r"tulips-accuracy.json is of tulips \(c{12}\.\.\.\), which was not measured"):
+        ask(*FOUR, OWN, evaluations=[stranger])
+    retrained = msgspec.structs.replace(evaluation(OWN, ort=0.9), artifact_sha256="dd")
+    with pytest.raises(InputError, match=r"under that name is another file .*; measure this one with: mbexport bench"):
+        ask(*FOUR, OWN, evaluations=[retrained])
+    with pytest.raises(InputError, match="measured on amd-epyc-f25m17-2c with other settings only"):
+        ask(of(LARGE, row(1.0, threads=2)), OWN, threads=2, evaluations=[evaluation(OWN, ort=0.9)])
+
+
+def test_two_reports_of_one_artifact_are_refused_and_one_file_given_twice_is_not(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    for path in (one, two):
+        path.write_bytes(msgspec.json.encode(evaluation(OWN, ort=0.9)))
+    assert read_evaluations([one, one]) == {one: evaluation(OWN, ort=0.9)}
+    with pytest.raises(InputError, match=r"one.json and \S+two.json are both of roses"):
+        read_evaluations([one, two])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not valid JSON"),
+        ("\xff", "not valid JSON"),
+        ("[]", "labelled images: Expected `object`"),
+        ('{"pictures": [], "failed": []}', "missing required field `artifact`"),
+        (REPORT % '{"runtime": "ort:cpu", "top5": 0.9}', "missing required field `top1`"),
+        (REPORT % '{"runtime": "ort:cpu", "top1": null, "top1_ci": null}', "Expected `float`, got `null`"),
+        (REPORT % '{"runtime": "ort:cpu", "top1": 75.0, "top1_ci": [0.7, 0.8]}', "<= 1.0"),
+        (REPORT % "", "length >= 1"),
+    ],
+)
+def test_files_that_are_no_such_report(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(DocumentError, match=words) as raised:
+        read_evaluations([path])
+    assert len(str(raised.value).splitlines()) == 1
+    with pytest.raises(DocumentError, match=r"absent\.json cannot be read"):
+        read_evaluations([tmp_path / "absent.json"])

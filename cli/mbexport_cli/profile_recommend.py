@@ -1,5 +1,6 @@
 """``mbexport profile recommend``."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,7 +27,18 @@ def main(
         ),
     ] = "p99",
     min_top1: Annotated[
-        float | None, typer.Option(help="Least published ImageNet top-1, in percent. (default: any)", metavar="PERCENT")
+        float | None,
+        typer.Option(
+            help="Least top-1, as published for ImageNet or measured, in percent. (default: any)", metavar="PERCENT"
+        ),
+    ] = None,
+    accuracy: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="What `mbexport evaluate ARTIFACT --images DIR --json` printed: its top-1 stands for that artifact in "
+            "place of the published one; repeatable.",
+            metavar="FILE",
+        ),
     ] = None,
     batch: Annotated[int, typer.Option(help="Pictures per call.", metavar="N")] = 1,
     *,
@@ -40,6 +52,7 @@ def main(
     from mbexport_cli.screen import screen
 
     with screen(verbose=verbose) as own:
+        from mbexport.analysis.accuracies import read_evaluations
         from mbexport.analysis.recommend import Settings, recommend
 
         question = _question(budget_ms, percentile, min_top1)
@@ -48,7 +61,7 @@ def main(
         settings = Settings(
             runtimes=measured.targets(), mode=measured.checked_mode(), threads=measured.threads, batch=batch
         )
-        answer = recommend(measured.machine(), question, settings)
+        answer = recommend(measured.machine(), question, settings, read_evaluations(accuracy or []))
         own.result(answer, render.recommended(answer), json=json)
     if answer.best is None:
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
+from mbexport.analysis.accuracies import check_measured, top1_of
 from mbexport.bench import statistics
 from mbexport.bench.spread import percentile_interval
 from mbexport.catalog import PUBLISHED
@@ -14,8 +15,10 @@ from mbexport.errors import InputError
 from mbexport.profile import Mode, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
+    from mbexport.analysis.accuracies import Evaluation, Top1
     from mbexport.analysis.machine import Cell, Machine
 
 Percentile = Literal["p50", "p90", "p99"]
@@ -32,9 +35,11 @@ class RecommendRow(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     batch: int
     top1: float | None
-    """As published for float32 and ImageNet's weights; None where nothing is published."""
+    """As evaluated for this artifact, else as published for float32 and ImageNet's weights; None where neither is."""
     top1_source: str | None
-    """Who published it."""
+    """Who published it, or on how many images and which runtime it was measured."""
+    top1_ci: tuple[float, float] | None
+    """95% interval of a measured one; None for a published one."""
     latency_s: float
     ci_s: tuple[float, float] | None
     """95% interval of the percentile; None where it has none."""
@@ -116,16 +121,26 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     not_measured: list[NotMeasured]
 
 
-def recommend(machine: Machine, question: Question, settings: Settings) -> Recommendation:
+def recommend(
+    machine: Machine, question: Question, settings: Settings, evaluations: Mapping[Path, Evaluation] | None = None
+) -> Recommendation:
     """Choose among the measured rows of ``machine``; ties go to the faster.
 
+    Args:
+        machine: whose rows.
+        question: what is wanted.
+        settings: which of the rows.
+        evaluations: top-1 to take in place of the published; see :mod:`mbexport.analysis.accuracies`.
+
     Raises:
-        InputError: nothing was measured with these settings.
+        InputError: nothing was measured with these settings, or not what was evaluated.
     """
+    evaluations = evaluations or {}
     cells = machine.chosen(
         runtimes=settings.runtimes, mode=settings.mode, threads=settings.threads, batch=settings.batch
     )
-    timed, unanswered = _timed(cells, question.percentile)
+    check_measured(evaluations, machine, cells)
+    timed, unanswered = _timed(cells, question.percentile, list(evaluations.values()))
     networks = _fastest(timed)
     known = [each for each in networks if each.top1 is not None]
     enough = [each for each in known if question.min_top1 is None or each.accuracy >= question.min_top1]
@@ -159,15 +174,11 @@ def recommend(machine: Machine, question: Question, settings: Settings) -> Recom
 class _Timed(NamedTuple):
     cell: Cell
     latency_s: float
-
-    @property
-    def top1(self) -> float | None:
-        published = self.cell.published
-        return None if published is None else published.top1
+    top1: Top1 | None
 
     @property
     def accuracy(self) -> float:
-        return -1.0 if self.top1 is None else self.top1
+        return -1.0 if self.top1 is None else self.top1.share
 
 
 def _fast_first(each: _Timed) -> float:
@@ -178,7 +189,9 @@ def _accurate_first(each: _Timed) -> tuple[float, float]:
     return -each.accuracy, each.latency_s
 
 
-def _timed(cells: Sequence[Cell], percentile: Percentile) -> tuple[list[_Timed], list[Unanswered]]:
+def _timed(
+    cells: Sequence[Cell], percentile: Percentile, evaluations: Sequence[Evaluation]
+) -> tuple[list[_Timed], list[Unanswered]]:
     """Those that can answer with their latency, and those that cannot."""
     timed, unanswered = [], []
     for cell in cells:
@@ -190,7 +203,7 @@ def _timed(cells: Sequence[Cell], percentile: Percentile) -> tuple[list[_Timed],
             least = statistics.min_samples(SHARES[percentile])
             unanswered.append(_unanswered(cell, f"{len(samples_ns)} samples; {percentile} needs {least}"))
         else:
-            timed.append(_Timed(cell, latency_ns / 1e9))
+            timed.append(_Timed(cell, latency_ns / 1e9, top1_of(cell, evaluations)))
     return timed, unanswered
 
 
@@ -208,15 +221,15 @@ def _unanswered(cell: Cell, reason: str) -> Unanswered:
 
 
 def _fastest(timed: Iterable[_Timed]) -> list[_Timed]:
-    """Each network once, with its fastest settings."""
+    """Each network once, with its fastest settings; once for each top-1 where runtimes differ in that."""
     found: dict[object, _Timed] = {}
     for each in sorted(timed, key=_fast_first):
-        found.setdefault((each.cell.profile.artifact, each.cell.spec), each)
+        found.setdefault((each.cell.profile.artifact, each.cell.spec, each.accuracy), each)
     return list(found.values())
 
 
 def _row(each: _Timed, question: Question) -> RecommendRow:
-    measurement, published = each.cell.measurement, each.cell.published
+    measurement, top1 = each.cell.measurement, each.top1
     processes_s = [[sample / 1e9 for sample in one.samples_ns] for one in measurement.replicates]
     ci_s = percentile_interval(processes_s, SHARES[question.percentile])
     fits = each.latency_s <= question.budget_s
@@ -228,8 +241,9 @@ def _row(each: _Timed, question: Question) -> RecommendRow:
         precision=measurement.precision,
         threads=measurement.threads,
         batch=measurement.batch,
-        top1=each.top1,
-        top1_source=None if published is None else published.source,
+        top1=None if top1 is None else top1.share,
+        top1_source=None if top1 is None else top1.source,
+        top1_ci=None if top1 is None else top1.interval,
         latency_s=each.latency_s,
         ci_s=ci_s,
         fits=fits,

@@ -29,6 +29,7 @@ def recommended(answer: "Recommendation") -> Iterator[RenderableType]:
     if answer.best is None:
         yield from _networks("in budget, less accurate", answer.less_accurate, answer)
     yield from _networks("no known accuracy", answer.unknown_accuracy, answer)
+    yield from _mixed(answer)
     yield from _unanswered(answer)
     yield from _not_measured(answer)
 
@@ -117,8 +118,7 @@ def _best(answer: "Recommendation") -> Iterator[RenderableType]:
         yield ""
         return
     yield Text(best.artifact, style="bold green")
-    yield f"  top-1 {_percent(best.top1)} %, published for ImageNet's weights in float32"
-    yield f"  source: {best.top1_source}"
+    yield from _accuracy(best, answer.min_top1)
     interval = "no interval is known" if best.ci_s is None else f"95% interval {_interval(best.ci_s)}"
     yield f"  {answer.percentile} {milliseconds(best.latency_s)} ms, {interval}"
     yield f"  with {_how(best)}"
@@ -130,6 +130,29 @@ def _best(answer: "Recommendation") -> Iterator[RenderableType]:
     if best.precision != "f32":
         yield note(f"  this row computes in {best.precision}, not in float32")
     yield ""
+
+
+def _accuracy(best: "RecommendRow", least: float | None) -> Iterator[RenderableType]:
+    """Top-1 and its source."""
+    if best.top1_ci is None:
+        yield f"  top-1 {_percent(best.top1)} %, published for ImageNet's weights in float32"
+        yield f"  source: {best.top1_source}"
+        return
+    ends = " to ".join(f"{end * 100:.1f}" for end in best.top1_ci)
+    yield f"  top-1 {_percent(best.top1)} %, {best.top1_source}, 95% interval {ends} %"
+    if least is not None and best.top1_ci[0] < least:
+        yield note(f"  not surely {_percent(least)} % or more: the interval reaches below")
+
+
+def _mixed(answer: "Recommendation") -> Iterator[RenderableType]:
+    """A warning where shares of different pictures were ranked."""
+    best = [] if answer.best is None else [answer.best]
+    ranked = [*best, *answer.runners_up, *answer.over_budget, *answer.less_accurate]
+    measured = [row for row in ranked if row.top1_ci is not None]
+    for artifact, source in dict.fromkeys((row.artifact, row.top1_source) for row in measured if row not in best):
+        yield f"top-1 of {artifact} was {source}"
+    if 0 < len(measured) < len(ranked):
+        yield note("other top-1 are of ImageNet's pictures: they compare only on the same task")
 
 
 def _networks(title: str, rows: "Sequence[RecommendRow]", answer: "Recommendation") -> Iterator[RenderableType]:

@@ -1,0 +1,119 @@
+"""How accurate a measured network is: as somebody published, or as ``mbexport evaluate`` counted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import msgspec
+
+from mbexport.errors import DocumentError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from mbexport.analysis.machine import Cell, Machine
+
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class Top1(NamedTuple):
+    """A share of 1 and where it is from."""
+
+    share: float
+    source: str
+    interval: tuple[float, float] | None = None
+    """95%; None of a published one."""
+
+
+class RuntimeTop1(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the report's rows."""
+
+    runtime: str
+    top1: _Share
+    top1_ci: tuple[_Share, _Share]
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read of a :class:`mbexport.evaluate.EvaluationReport`."""
+
+    artifact: str
+    artifact_sha256: str
+    input_size: tuple[int, int] | None
+    images: Annotated[int, msgspec.Meta(ge=1)]
+    rows: Annotated[list[RuntimeTop1], msgspec.Meta(min_length=1)]
+
+    def is_of(self, cell: Cell) -> bool:
+        """Whether this very file was measured, at the size of this evaluation."""
+        same_file = self.artifact_sha256 == cell.profile.artifact_sha256
+        return same_file and self.input_size == cell.measurement.input_size
+
+    def top1(self, runtime: str) -> Top1:
+        """On this runtime, else on the first."""
+        row = next((row for row in self.rows if row.runtime == runtime), self.rows[0])
+        return Top1(row.top1, f"measured on {self.images} images, {row.runtime}", row.top1_ci)
+
+
+def read_evaluations(paths: Iterable[Path]) -> dict[Path, Evaluation]:
+    """Read what ``mbexport evaluate ARTIFACT --images DIR --json`` printed.
+
+    Raises:
+        DocumentError: a file that cannot be read or is no such report.
+        InputError: two of one artifact.
+    """
+    found: dict[Path, Evaluation] = {}
+    for path in dict.fromkeys(paths):
+        evaluation = _read(path)
+        for other, known in found.items():
+            if (known.artifact_sha256, known.input_size) == (evaluation.artifact_sha256, evaluation.input_size):
+                raise InputError(f"{other} and {path} are both of {_name(evaluation)}; give one --accuracy of each")
+        found[path] = evaluation
+    return found
+
+
+def check_measured(evaluations: Mapping[Path, Evaluation], machine: Machine, chosen: Sequence[Cell]) -> None:
+    """Refuse evaluations that no row could use, which would be left out without a word.
+
+    Raises:
+        InputError: one is of an artifact that was not measured on the machine, or not with the settings ``chosen``.
+    """
+    for path, evaluation in evaluations.items():
+        if any(map(evaluation.is_of, chosen)):
+            continue
+        what, where = f"{path} is of {_name(evaluation)}", machine.hardware.slug
+        if any(map(evaluation.is_of, machine.cells)):
+            raise InputError(f"{what}, which was measured on {where} with other settings only; ask for those")
+        if any(evaluation.artifact == cell.profile.artifact for cell in machine.cells):
+            raise InputError(
+                f"{what}; what was measured on {where} under that name is another file or another size; "
+                "measure this one with: mbexport bench ARTIFACT"
+            )
+        raise InputError(f"{what}, which was not measured on {where}; measure it with: mbexport bench ARTIFACT")
+
+
+def top1_of(cell: Cell, evaluations: Iterable[Evaluation]) -> Top1 | None:
+    """As evaluated; else as published for float32 and ImageNet's weights; None where neither is known."""
+    for evaluation in evaluations:
+        if evaluation.is_of(cell):
+            return evaluation.top1(cell.measurement.runtime)
+    published = cell.published
+    return None if published is None else Top1(published.top1, published.source)
+
+
+def _read(path: Path) -> Evaluation:
+    try:
+        document = msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise DocumentError(f"{path} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DocumentError(f"{path} is not valid JSON ({error})") from error
+    try:
+        return msgspec.convert(document, Evaluation)
+    except msgspec.ValidationError as error:
+        raise DocumentError(
+            f"{path} is not what `mbexport evaluate ARTIFACT --images DIR --json` prints of labelled images: {error}"
+        ) from error
+
+
+def _name(evaluation: Evaluation) -> str:
+    return f"{evaluation.artifact} ({evaluation.artifact_sha256[:12]}...)"
