@@ -16,6 +16,7 @@ from mbexport.bench import run as bench_run
 from mbexport.bench.journal import Journal
 from mbexport.bench.plan import Cell, WorkerPlan, choose_batch, choose_threads, interleave
 from mbexport.bench.rows import row_of
+from mbexport.bench.run import prepare
 from mbexport.bench.table import table_text
 from mbexport.errors import (
     ArtifactError,
@@ -313,6 +314,44 @@ def test_a_bench_that_was_stopped_goes_on_where_it_stopped(
     assert files(tmp_path / "profiles") == [FOLDER, f"{FOLDER}/README.md", f"{FOLDER}/tiny.json"]
     bench([artifact], ["ort:cpu"], profiles=tmp_path / "profiles")
     assert len(workers.plans) == 2 * whole  # a finished bench is no rest of one
+
+
+def test_what_the_budget_buys_is_known_before_measuring_and_reported(
+    workers: Workers, artifact: Artifact, tmp_path: Path
+) -> None:
+    prepared = prepare([artifact], ["ort:cpu"], Settings(budget_s=30.0), profiles=tmp_path)
+    assert workers.plans == []
+    plan = prepared.plan
+    assert plan is not None
+    assert (plan.budget_s, plan.rows, plan.processes) == (30.0, 2, 2 * REPLICATES)
+    assert prepared.run().budget == plan
+    assert (workers.plans[0].min_time_s, workers.plans[0].max_time_s) == (plan.measuring_s, plan.measuring_s)
+    assert bench([artifact], ["ort:cpu"], profiles=tmp_path).budget is None
+
+
+def test_budget_of_a_bench_that_goes_on_is_said_of_what_is_left(
+    workers: Workers, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped before its last process: the other row is finished, and this one has measured four times."""
+    plans, settings = workers.plans, Settings(budget_s=30.0, cold=True)
+    monkeypatch.setattr(bench_run, "run_cold", lambda _plan: measurement().replicates[0])
+
+    def stop(plan: WorkerPlan) -> WorkerAnswer:
+        if len(plans) == 2 * REPLICATES - 1:
+            raise KeyboardInterrupt
+        return workers(plan)
+
+    monkeypatch.setattr(bench_run, "run_worker", stop)
+    with pytest.raises(KeyboardInterrupt):
+        bench([artifact], ["ort:cpu"], settings, profiles=tmp_path)
+    monkeypatch.setattr(bench_run, "run_worker", workers)
+    plan = bench([artifact], ["ort:cpu"], settings, profiles=tmp_path).budget
+    assert plan is not None
+    assert (plan.rows, plan.processes_per_row, plan.processes) == (1, REPLICATES, 1)
+    assert plan.measuring_s == pytest.approx(30 - 2 * 4 - 1)  # without the cold starts of both rows
+    assert plans[-1].max_time_s == plan.measuring_s
+    kept_s = 4 * 138 * 0.002
+    assert plan.p99_up_to_s == pytest.approx((kept_s + plan.measuring_s) / 662, rel=0.01)
 
 
 @pytest.mark.usefixtures("workers")

@@ -1,5 +1,6 @@
 """``mbexport bench``."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from mbexport_cli.options import Json, Profiles, Verbose, choice
 
 if TYPE_CHECKING:
     from mbexport.bench import Settings
+    from mbexport.bench.budget import BudgetPlan
 
 EPILOG = "Example: mbexport bench artifacts/mobilenet_v3_small_1.0_224 --budget 1m"
 _CELLS, _HOW = "What is measured", "How"
@@ -107,22 +109,44 @@ def main(
     from mbexport_cli import render
     from mbexport_cli.screen import screen
 
+    messages = sys.stderr  # the screen keeps what the engines print off it
     with screen(verbose=verbose) as own:
-        from mbexport import bench
         from mbexport.artifact import read_artifact
+        from mbexport.bench.run import prepare
         from mbexport.operators.table import watched
         from mbexport.runtimes import resolve_targets
 
         opened = [read_artifact(artifact) for artifact in artifacts]
         targets = resolve_targets(cells.runtime)
+        prepared = prepare(opened, targets, settings, profiles=profiles)
+        if prepared.plan is not None:
+            typer.echo(_budget_text(prepared.plan), file=messages)
         with own.progress() as progress:
-            report = bench.bench(opened, targets, settings, profiles=profiles, progress=progress)
+            report = prepared.run(progress)
             if how.ops:
                 tables = watched(opened, targets, settings, progress)
                 report = msgspec.structs.replace(report, operators=tables)
         own.result(report, render.benched(opened, report), json=json)
     if report.failed:
         raise typer.Exit(1)
+
+
+def _budget_text(plan: "BudgetPlan") -> str:
+    """What the budget is to buy, in two lines."""
+    rows, whole = plan.rows, plan.rows * plan.processes_per_row
+    processes = f"{plan.processes_per_row} processes a row"
+    if plan.processes < whole:
+        processes = f"{plan.processes} of {whole} processes to run"
+    return (
+        f"{plan.budget_s:g} s for {rows} row{'' if rows == 1 else 's'}: {processes}, "
+        f"each measuring for about {_two_digits(plan.measuring_s)} s\n"
+        f"enough for p99 of calls up to about {_two_digits(plan.p99_up_to_s * 1e3)} ms, "
+        f"for p90 of calls up to {_two_digits(plan.p90_up_to_s * 1e3)} ms"
+    )
+
+
+def _two_digits(value: float) -> str:
+    return f"{float(f'{value:.2g}'):.10g}"
 
 
 def _settings(cells: Cells, how: How) -> "Settings":

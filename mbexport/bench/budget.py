@@ -5,10 +5,17 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from mbexport import thresholds
+from mbexport.bench import statistics
 from mbexport.bench.timing import Limits
 from mbexport.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _START_S = 1.0
 """What a process takes besides measuring, until one has shown it: starting, loading, warming up."""
@@ -52,6 +59,57 @@ def replicates_for(budget_s: float | None, rows: int) -> int:
     )
 
 
+class BudgetPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a budget is to buy, said before measuring; the names are the keys of the JSON report. Times in seconds.
+
+    It counts one second a process for starting, loading and warming up. Where that takes more or less, later processes
+    measure for less or more. A row whose calls take no longer than ``p99_up_to_s`` gets the samples that its p99 needs;
+    its p50 is always told, but beyond ``p50_up_to_s`` on fewer samples than the same rule asks for.
+    """
+
+    budget_s: float
+    rows: int
+    """Those that are not finished yet."""
+    processes_per_row: int
+    processes: int
+    """Still to run, for all these rows: fewer where an earlier bench was stopped."""
+    measuring_s: float
+    """In each process."""
+    p50_up_to_s: float
+    p90_up_to_s: float
+    p99_up_to_s: float
+
+
+def plan_budget(
+    budget_s: float, shared_s: float, replicates: int, kept_s: Sequence[Sequence[float]], callers: int = 1
+) -> BudgetPlan | None:
+    """What to expect of the processes that are still to run; None where there are none.
+
+    Args:
+        budget_s: as it was asked for.
+        shared_s: what of it these processes share, as :func:`reserved` says.
+        replicates: processes for each row.
+        kept_s: for each row, how long those of its processes measured that an earlier bench ran.
+        callers: at once, at least; each makes its own calls.
+    """
+    unfinished = [kept for kept in kept_s if len(kept) < replicates]
+    if not unfinished:
+        return None
+    processes = sum(replicates - len(kept) for kept in unfinished)
+    measuring_s = _share_s(shared_s, processes, _START_S)
+    least_s = min(sum(kept) + (replicates - len(kept)) * measuring_s for kept in unfinished)
+    return BudgetPlan(
+        budget_s=budget_s,
+        rows=len(unfinished),
+        processes_per_row=replicates,
+        processes=processes,
+        measuring_s=measuring_s,
+        p50_up_to_s=callers * least_s / statistics.min_samples(0.5),
+        p90_up_to_s=callers * least_s / statistics.min_samples(0.9),
+        p99_up_to_s=callers * least_s / statistics.min_samples(0.99),
+    )
+
+
 @dataclass
 class Budget:
     """What is left of the time. Tell it how long each process took."""
@@ -69,7 +127,7 @@ class Budget:
         if self.total_s is None:
             return Limits(self.min_samples)
         other_s = sum(self._others_s) / len(self._others_s) if self._others_s else _START_S
-        share_s = max(_LEAST_MEASURED_S, (self.total_s - self._spent_s) / max(self.processes, 1) - other_s)
+        share_s = _share_s(self.total_s - self._spent_s, self.processes, other_s)
         return Limits(min_samples=1, min_time_s=share_s, max_time_s=share_s)
 
     def spent(self, wall_s: float, measured_s: float) -> None:
@@ -81,3 +139,8 @@ class Budget:
         """Until the end, from what the processes so far took on average; None before the first."""
         done = len(self._others_s)
         return self._spent_s / done * self.processes if done else None
+
+
+def _share_s(left_s: float, processes: int, other_s: float) -> float:
+    """How long each process may measure that takes ``other_s`` besides."""
+    return max(_LEAST_MEASURED_S, left_s / max(processes, 1) - other_s)

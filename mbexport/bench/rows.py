@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mbexport.bench import statistics
+from mbexport.bench.budget import BudgetPlan
 from mbexport.bench.spread import percentile_interval, within_share
 from mbexport.operators.table import OperatorTable
 from mbexport.profile import ColdStart, LatencyProfile, Measurement, Mode, Scenario, ThreadPlan, Verdict
@@ -85,6 +86,8 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
     """Where the time goes, for each row, where that was asked for."""
     replaced: list[str] = []
     """Why rows of older profiles were dropped, where they were."""
+    budget: BudgetPlan | None = None
+    """What the time budget was to buy, as it was said before measuring; None without one or with nothing left to do."""
 
 
 def rows_of(profile: LatencyProfile) -> list[BenchRow]:

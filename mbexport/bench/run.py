@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbexport import hardware, serde, thresholds
-from mbexport.bench.budget import Budget, replicates_for, reserved
+from mbexport.bench.budget import Budget, plan_budget, replicates_for, reserved
 from mbexport.bench.journal import Journal
 from mbexport.bench.plan import ColdPlan, WorkerPlan, interleave
 from mbexport.bench.process import run_cold, run_worker
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mbexport.artifact import Artifact
+    from mbexport.bench.budget import BudgetPlan
     from mbexport.bench.plan import Cell, WorkerAnswer
     from mbexport.profile import ColdStart
 
@@ -60,50 +61,87 @@ def bench(
         MissingError: an engine or a device is not here.
         OutputError: ``profiles`` cannot be written to.
     """
+    return prepare(artifacts, targets, settings, profiles=profiles).run(progress)
+
+
+def prepare(
+    artifacts: Sequence[Artifact],
+    targets: Sequence[str],
+    settings: Settings | None = None,
+    *,
+    profiles: Path = Path("profiles"),
+) -> PreparedBench:
+    """The first half of :func:`bench`: check all that can be checked before measuring, and look for what an earlier
+    bench left. Takes and raises the same.
+    """
     settings = settings or Settings()
     thread_plan = hardware.usable_threads()
     cells = cells_of(artifacts, targets, settings, thread_plan)
-    budget_s = reserved(settings.budget_s, len(cells), 1 + _COLD_STARTS if settings.cold else 0)
-    replicates = replicates_for(budget_s, len(cells))
+    shared_s = reserved(settings.budget_s, len(cells), 1 + _COLD_STARTS if settings.cold else 0)
+    replicates = replicates_for(shared_s, len(cells))
     machine = hardware.detect()
     folder = profile_path(profiles, machine, artifacts[0].manifest.slug).parent
     serde.refuse_unwritable(folder)
     read_folder(folder)  # a profile that cannot be read is better found before measuring than after
-    store = Store(folder, machine, thread_plan, {str(each.path.absolute()): each for each in artifacts})
-    measuring = _Measuring(cells, replicates, budget_s, settings.cold, Journal(folder), store, progress)
-    try:
-        measuring.run()
-    finally:
-        store.refresh_table()
-    return BenchReport(
-        profile=next(iter(store.paths.values()), None),
-        profiles=store.paths,
-        rows=[row_of(store.slug_of(cells[row]), store.rows[row]) for row in sorted(store.rows)],
-        failed=measuring.failed,
-        resumed=measuring.resumed,
-        replaced=store.replaced,
+    journal = Journal(folder)
+    answers = {row: journal.answers(cell)[:replicates] for row, cell in enumerate(cells)}
+    plan = None
+    if settings.budget_s is not None and shared_s is not None:
+        kept_s = [[_measured_s(answer) for answer in known] for known in answers.values()]
+        plan = plan_budget(settings.budget_s, shared_s, replicates, kept_s, settings.concurrency)
+    return PreparedBench(
+        plan=plan,
+        cells=cells,
+        replicates=replicates,
+        budget_s=shared_s,
+        cold=settings.cold,
+        journal=journal,
+        store=Store(folder, machine, thread_plan, {str(each.path.absolute()): each for each in artifacts}),
+        answers=answers,
     )
 
 
 @dataclass
-class _Measuring:
-    """The rows under way."""
+class PreparedBench:
+    """A bench that may start; to be run once."""
 
+    plan: BudgetPlan | None
+    """What the budget is to buy; None without one, or where nothing is left to measure."""
     cells: Sequence[Cell]
     replicates: int
     budget_s: float | None
+    """For the processes that are still to run."""
     cold: bool
     journal: Journal
     store: Store
-    progress: Progress | None
+    answers: dict[int, list[WorkerAnswer]]
+    """Of each row that has not failed: first what an earlier bench left."""
     failed: list[FailedRow] = field(default_factory=list)
-    resumed: int = 0
+    progress: Progress | None = None
 
-    def run(self) -> None:
+    def run(self, progress: Progress | None = None) -> BenchReport:
+        """The second half of :func:`bench`."""
+        self.progress = progress
+        resumed = sum(len(known) == self.replicates for known in self.answers.values())
+        try:
+            self._run()
+        finally:
+            self.store.refresh_table()
+        rows = self.store.rows
+        return BenchReport(
+            profile=next(iter(self.store.paths.values()), None),
+            profiles=self.store.paths,
+            rows=[row_of(self.store.slug_of(self.cells[row]), rows[row]) for row in sorted(rows)],
+            failed=self.failed,
+            resumed=resumed,
+            replaced=self.store.replaced,
+            budget=self.plan,
+        )
+
+    def _run(self) -> None:
         """All processes in interleaved order, without those that an earlier bench ran already."""
-        answers = {row: self.journal.answers(cell)[: self.replicates] for row, cell in enumerate(self.cells)}
+        answers = self.answers
         found = {row: len(known) for row, known in answers.items()}
-        self.resumed = sum(count == self.replicates for count in found.values())
         budget = Budget(
             self.budget_s,
             processes=sum(self.replicates - count for count in found.values()),
@@ -119,11 +157,11 @@ class _Measuring:
                 budget.processes -= 1
                 continue
             self._tell(cell, budget, 1 - budget.processes / whole)
-            self._measure(row, cell, answers, budget)
+            self._measure(row, cell, budget)
         self._tell(None, budget, 1.0)
         self.journal.forget(self.cells)
 
-    def _measure(self, row: int, cell: Cell, answers: dict[int, list[WorkerAnswer]], budget: Budget) -> None:
+    def _measure(self, row: int, cell: Cell, budget: Budget) -> None:
         limits = budget.limits()
         began = time.monotonic()
         plan = WorkerPlan(
@@ -131,13 +169,13 @@ class _Measuring:
         )
         try:
             answer = run_worker(plan)
-            answers[row].append(answer)
+            self.answers[row].append(answer)
             self.journal.add(cell, answer)
-            budget.spent(time.monotonic() - began, sum(answer.replicate.samples_ns) * 1e-9 / answer.concurrency)
-            if len(answers[row]) == self.replicates:
-                self._finish(row, answers[row])
+            budget.spent(time.monotonic() - began, _measured_s(answer))
+            if len(self.answers[row]) == self.replicates:
+                self._finish(row, self.answers[row])
         except (EngineError, ProcessError) as error:
-            del answers[row]
+            del self.answers[row]
             budget.spent(time.monotonic() - began, 0.0)
             self.failed.append(
                 FailedRow(
@@ -163,6 +201,11 @@ class _Measuring:
         left_s = budget.left_s()
         left = "" if left_s is None else f", {_duration(left_s)} left"
         self.progress(f"measure {self.store.slug_of(cell)} {cell.target} {cell.mode}{left}", share)
+
+
+def _measured_s(answer: WorkerAnswer) -> float:
+    """How long the process's measured loop took."""
+    return sum(answer.replicate.samples_ns) * 1e-9 / answer.concurrency
 
 
 def _prepared(cell: Cell) -> list[ColdStart]:

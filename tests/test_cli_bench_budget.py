@@ -1,0 +1,85 @@
+"""What ``bench --budget`` says before it measures."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mbexport.bench import run
+from mbexport_cli.app import app
+from tests.measured import answer
+from tests.tiny import tiny_artifact
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mbexport.bench.plan import WorkerAnswer, WorkerPlan
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "run_worker", lambda _plan: answer([2_000_000] * 40))
+    return tmp_path
+
+
+def invoke(here: Path, *arguments: str) -> Result:
+    where = ["bench", str(tiny_artifact(here).path), "--runtime", "ort:cpu", "--mode", "parity"]
+    return CliRunner().invoke(app, [*where, *arguments])
+
+
+def test_said_on_stderr_beside_one_document(here: Path) -> None:
+    """20 s over five processes are 3 s of measuring in each: 15 s for 662 samples, or for 64."""
+    done = invoke(here, "--budget", "20s", "--json")
+    assert done.exit_code == 0
+    assert done.stderr.splitlines() == [
+        "20 s for 1 row: 5 processes a row, each measuring for about 3 s",
+        "enough for p99 of calls up to about 23 ms, for p90 of calls up to 230 ms",
+    ]
+    assert json.loads(done.stdout)["budget"].keys() == {
+        *("budget_s", "rows", "processes_per_row", "processes", "measuring_s"),
+        *("p50_up_to_s", "p90_up_to_s", "p99_up_to_s"),
+    }
+
+
+@pytest.mark.parametrize("verbose", [[], ["-v"]])
+def test_said_before_the_first_process(verbose: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(_plan: WorkerPlan) -> WorkerAnswer:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run_worker", stop)
+    done = invoke(here, "--budget", "20s", *verbose)
+    assert done.stdout == ""
+    assert done.stderr.startswith("20 s for 1 row: ")
+
+
+def test_a_bench_that_goes_on_says_what_is_left(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[WorkerPlan] = []
+
+    def stop_at_third(plan: WorkerPlan) -> WorkerAnswer:
+        if len(plans) == 2:
+            raise KeyboardInterrupt
+        plans.append(plan)
+        return answer([2_000_000] * 40)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "run_worker", stop_at_third)
+        assert invoke(here, "--budget", "20s").exit_code != 0
+    done = invoke(here, "--budget", "20s")
+    assert done.stderr.startswith("20 s for 1 row: 3 of 5 processes to run, each measuring for about 5.7 s")
+
+
+def test_without_a_budget_nothing_is_said(here: Path) -> None:
+    done = invoke(here, "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["budget"] is None
+
+
+def test_a_budget_that_is_refused_says_nothing_else(here: Path) -> None:
+    (here / "profiles").write_text("a file")
+    done = invoke(here, "--budget", "20s", "--json")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
