@@ -60,7 +60,7 @@ def both(tmp_path: Path, a: LatencyProfile, b: LatencyProfile) -> tuple[Path, Pa
 
 
 def test_ratio_and_interval_by_hand() -> None:
-    change = change_of([150.0, 102.0, 100.0, 101.0, 120.0], [113.0, 110.0, 180.0, 112.0, 111.0], 0.05)
+    change = change_of([104.5, 102.0, 100.0, 101.0, 103.0], [113.0, 110.0, 114.5, 112.0, 111.0], 0.05)
     assert change.ratio == pytest.approx((110 * 111 * 112 / (100 * 101 * 102)) ** (1 / 3))
     assert change.ratio_ci == pytest.approx((110 / 102 / WIDER, 112 / 100 * WIDER))
     assert (change.verdict, change.reason) == ("slower", None)
@@ -70,26 +70,46 @@ def test_three_processes_must_stand_apart_as_a_whole() -> None:
     apart = change_of([1.00, 1.01, 1.02], [1.10, 1.11, 1.12], 0.05)
     assert apart.ratio_ci == pytest.approx((1.10 / 1.02 / WIDER, 1.12 / 1.00 * WIDER))
     assert apart.verdict == "slower"
-    assert change_of([1.00, 1.01, 1.20], [1.10, 1.11, 1.12], 0.05).verdict == "too noisy to tell"
+    assert change_of([1.00, 1.01, 1.04], [1.08, 1.09, 1.10], 0.05).verdict == "slower"
+    assert change_of([1.00, 1.01, 1.04], [1.04, 1.09, 1.09], 0.05).verdict == "too noisy to tell"
 
 
 def test_interval_excludes_1_by_chance_in_21_of_252_orders_on_each_side() -> None:
-    values = [1.02**place for place in range(10)]
+    values = [1.005**place for place in range(10)]
     above = below = 0
     for chosen in combinations(range(10), 5):
         a, b = ([value for place, value in enumerate(values) if (place in chosen) == mine] for mine in (True, False))
         interval = change_of(a, b, 0.0).ratio_ci
         assert interval is not None
-        above, below = above + (interval[0] > 1), below + (interval[1] < 1)
+        above, below = above + (interval[0] * WIDER > 1), below + (interval[1] / WIDER < 1)
     assert (above, below) == (21, 21)
 
 
+@pytest.mark.parametrize(
+    ("last_ms", "share"),
+    [(2.09, thresholds.DIFF_RUN_TO_RUN_SHARE), (2.12, 0.06), (2.3, 0.15), (9.0, thresholds.DIFF_MOST_RUN_TO_RUN_SHARE)],
+)
+def test_runs_may_differ_by_what_processes_differ(last_ms: float, share: float) -> None:
+    """Whichever side it is that is not steady, and only by a change that is larger than that too."""
+    unsteady = [*QUIET_MS[:4], last_ms]
+    for a, b in ((unsteady, [2.0] * 5), ([2.0] * 5, unsteady)):
+        interval = change_of(a, b, 0.05).ratio_ci
+        assert interval is not None
+        top = 2.02  # the greatest of the unsteady side's lower half
+        expected = (2.0 / top, 1.0) if a is unsteady else (1.0, top / 2.0)
+        assert interval == pytest.approx((expected[0] / (1 + share), expected[1] * (1 + share)))
+    quiet = (2.0 * 2.01 * 2.02) ** (1 / 3)
+    over = 1.05 * (1 + share) / 2.0 * quiet  # 2.0 x this is just at the limit
+    assert change_of(unsteady, [2.0 * over * 1.001] * 5, 0.05).verdict == "slower"
+    assert change_of(unsteady, [2.0 * over * 0.999] * 5, 0.05).verdict == "too noisy to tell"
+
+
 @pytest.mark.parametrize("disturbed", [1, 2])
-def test_disturbed_processes_fewer_than_half_hide_no_slowdown(disturbed: int) -> None:
+def test_disturbed_processes_fewer_than_half_hide_no_large_slowdown(disturbed: int) -> None:
     a = [*QUIET_MS[: 5 - disturbed], *[3.0, 9.0][:disturbed]]
-    assert change_of(a, times(QUIET_MS, 1.1), 0.05).verdict == "slower"
-    assert change_of(a, times(a, 1.1), 0.05).verdict == "slower"
-    assert change_of(QUIET_MS, a, 0.05).verdict == "same"
+    assert change_of(a, times(QUIET_MS, 1.4), 0.05).verdict == "slower"
+    assert change_of(a, times(a, 1.4), 0.05).verdict == "slower"
+    assert change_of(QUIET_MS, a, 0.05).verdict == "too noisy to tell"
 
 
 def test_slow_in_most_processes_is_not_the_same() -> None:
@@ -120,7 +140,7 @@ def test_wide_interval_is_called_noise_and_its_cause_is_told() -> None:
     change = change_of([2.0, 2.1, 2.3, 2.4, 2.5], [2.0, 2.15, 2.3, 2.5, 3.0], 0.05)
     assert change.verdict == "too noisy to tell"
     assert change.reason is not None
-    for words in ("5%", "-13.7% to +15.9%", "25% in A", "50% in B"):  # 2.0/2.3/1.0075, 2.3/2.0x1.0075
+    for words in ("5%", "-30.4% to +43.8%", "25% in A", "50% in B"):  # 2.0/2.3/1.25, 2.3/2.0x1.25
         assert words in change.reason
 
 
@@ -145,17 +165,18 @@ def test_other_way_round_and_in_another_unit(a: list[float], b: list[float], thr
     assert change_of(times(a, 1024.0), times(b, 1024.0), threshold).verdict == there.verdict
 
 
-def test_false_alarms_and_caught_slowdowns() -> None:
-    """A tenth of the processes disturbed by 10% on average, two runs 1% apart: 300 draws of each.
+@pytest.mark.parametrize("disturbed", [0.0, 0.1])
+def test_false_alarms_and_caught_slowdowns(disturbed: float) -> None:
+    """Two runs 1% apart, their processes 1%, and a share of those disturbed by 10% on average: 300 draws of each.
 
     If the true rates were the bars, 1 and 95 in 100, more than 9 alarms or fewer than 273 catches would come up once
-    in 1000 (binomial); they are far better (benchmarks/diff_power.py).
+    in 1000 (binomial). Disturbed processes cost catches and bring no alarm.
     """
     rng = np.random.default_rng(6)
     shape = (300, 5)
 
     def run() -> np.ndarray[Any, Any]:
-        hit = (rng.random(shape) < 0.1) * rng.exponential(0.1, shape)
+        hit = (rng.random(shape) < disturbed) * rng.exponential(0.1, shape)
         return np.exp(0.01 * rng.standard_normal(shape) + hit + 0.01 * rng.standard_normal((300, 1)))
 
     a, b = run(), run()
@@ -164,9 +185,20 @@ def test_false_alarms_and_caught_slowdowns() -> None:
         return [change_of(x, y, 0.05).verdict for x, y in zip(a.tolist(), (factor * b).tolist(), strict=True)]
 
     assert sum(verdict in {"slower", "faster"} for verdict in verdicts(1.0)) <= 9
-    assert verdicts(1.1).count("slower") >= 273
-    assert verdicts(1.2).count("slower") == 300
-    assert verdicts(1 / 1.2).count("faster") == 300
+    if not disturbed:
+        assert verdicts(1.1).count("slower") >= 273
+        assert verdicts(1.2).count("slower") == 300
+        assert verdicts(1 / 1.2).count("faster") == 300
+
+
+def test_runs_that_moved_as_a_whole_raise_no_alarm() -> None:
+    """As on a shared machine: processes differ by 7%, and runs by 4% (standard deviations)."""
+    rng = np.random.default_rng(7)
+    a, b = (
+        np.exp(0.07 * rng.standard_normal((300, 5)) + 0.04 * rng.standard_normal((300, 1))).tolist() for _ in range(2)
+    )
+    found = [change_of(x, y, 0.05).verdict for x, y in zip(a, b, strict=True)]
+    assert sum(verdict in {"slower", "faster"} for verdict in found) <= 9
 
 
 # What may be compared with what.

@@ -2,8 +2,10 @@
 
 The processes are the units, not their samples: within a process samples share their luck and fix its p50 to a fraction
 of a percent, while the p50s of processes differ by 1% to 30%. Whatever disturbs a process makes it slower, never
-faster, so what is compared is the quieter half of each side, and the interval comes from order statistics: it assumes
-no distribution, and a minority of disturbed processes does not widen it without end, as it does a standard deviation.
+faster, so what is compared is the quieter half of each side, and the interval comes from order statistics, which
+assume no distribution. Processes that differ by more than a quiet machine's also tell that the machine as a whole may
+have moved between the two runs, all processes of a run together, which no test of these processes can see: then the
+change has to exceed that too.
 benchmarks/diff_power.py has SciPy's tests beside it: with five processes, of which one in five is disturbed, they keep
 to 1 false alarm in 100 too, but lose 20 to 35 of 100 slowdowns of 10%.
 """
@@ -15,7 +17,12 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from mbexport.thresholds import DIFF_MIN_PROCESSES, DIFF_RUN_TO_RUN_SHARE
+from mbexport.thresholds import (
+    DIFF_MIN_PROCESSES,
+    DIFF_MOST_RUN_TO_RUN_SHARE,
+    DIFF_RUN_TO_RUN_SHARE,
+    NOISY_BETWEEN_SHARE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +47,8 @@ def change_of(a_s: Sequence[float], b_s: Sequence[float], threshold: float) -> C
 
     The ratio is that of the geometric means of the lower half of each side. The interval runs from B's least over the
     greatest of A's lower half to the greatest of B's lower half over A's least (of three processes, the greatest of
-    all), a little wider for what two runs differ as a whole. To exclude 1 by chance alone, all five processes of one
+    all), wider for what two runs may differ as a whole: a little where the processes of both sides agree, and where they do
+not by as much as those of one side differ. To exclude 1 by chance alone, all five processes of one
     side must exceed three of the other's: 21 of 252 orders on each side. So it holds in 83 of 100, whatever the noise
     within a run, and in 94 to 98 where undisturbed processes differ by 1% to 2%. Verdicts ask for a ratio beyond the
     threshold besides.
@@ -59,7 +67,7 @@ def change_of(a_s: Sequence[float], b_s: Sequence[float], threshold: float) -> C
     if min(len(a), len(b)) < DIFF_MIN_PROCESSES:
         few = f"{len(a)} and {len(b)} processes; how far they differ is known from {DIFF_MIN_PROCESSES} on"
         return Change(ratio=ratio, ratio_ci=None, verdict="too noisy to tell", reason=few)
-    wider, most = 1 + DIFF_RUN_TO_RUN_SHARE, 1 + threshold
+    wider, most = 1 + _run_to_run(a, b), 1 + threshold
     low, high = b[0] / _bound(a) / wider, _bound(b) / a[0] * wider
     if ratio > most * wider and low > 1:
         return Change(ratio=ratio, ratio_ci=(low, high), verdict="slower")
@@ -80,6 +88,12 @@ def _quiet(ascending: Sequence[float]) -> Sequence[float]:
 def _bound(ascending: Sequence[float]) -> float:
     """The greatest of the lower half, but at least the third: of three, the greatest."""
     return ascending[max(DIFF_MIN_PROCESSES, len(_quiet(ascending))) - 1]
+
+
+def _run_to_run(a: Sequence[float], b: Sequence[float]) -> float:
+    """How far two runs may differ as a whole, as a share."""
+    spread = max(_spread(a), _spread(b))
+    return DIFF_RUN_TO_RUN_SHARE if spread <= NOISY_BETWEEN_SHARE else min(spread, DIFF_MOST_RUN_TO_RUN_SHARE)
 
 
 def _spread(ascending: Sequence[float]) -> float:
