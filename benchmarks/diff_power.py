@@ -99,6 +99,7 @@ def models(profiles: Path) -> dict[str, Callable[[np.random.Generator, int, int]
         "all hit by 5%": parametric(0.0, hit=1.0, by=0.05),
         "runs 1%, 1 in 10 hit": parametric(0.01, hit=0.1, runs=0.01),
         "runs 1.5%, 1 in 10 hit": parametric(0.01, hit=0.1, runs=0.015),
+        "7%, runs 4%": parametric(0.07, runs=0.04),
         "drift 2%, 1 in 10 hit": parametric(0.01, hit=0.1, drift=0.02),
         "states 10%, 3 in 10": two_states(0.3, 0.1),
         "states 50%, 5 in 10": two_states(0.5, 0.5),

@@ -126,8 +126,9 @@ NOISY_DRIFT_SHARE = 0.1
 DIFF_ABOVE_SHARE = 0.05
 """Change of the p50 that ``profile diff`` calls faster or slower where it is given no other.
 
-On a usable machine processes of one run spread over 1% to 3%. At 5% with five processes a row, drawn from the shipped
-one-thread rows, equals raise 0.4 alarms in 100 and 98 of 100 slowdowns of 10% are caught (benchmarks/diff_power.py).
+With five processes a row that differ by 1% (standard deviation), 99 of 100 slowdowns of 10% are caught and equals raise
+no alarm in 300 draws; drawn from the shipped one-thread rows, of which nearly all are noisy, 7 are caught and no alarm
+is raised (benchmarks/diff_power.py).
 """
 DIFF_RUN_TO_RUN_SHARE = 0.0075
 """How far two runs of the same thing, one after the other, differ as a whole, which their own processes cannot show.

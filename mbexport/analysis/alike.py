@@ -32,6 +32,10 @@ _NOT_ENGINES = {"python", "numpy", "mbexport"}
 changes in a graph shows in the artifact's digest."""
 
 
+_TOLD = 3
+"""How many rows an error message names."""
+
+
 class Cell(NamedTuple):
     """One measurement and the profile it stands in."""
 
@@ -181,6 +185,12 @@ def _pair(a: Sequence[Cell], b: Sequence[Cell], free: set[Subject]) -> tuple[Cel
     for choice in (unequal, forward):
         if len(choice) == 1:
             return choice[0]
-    held = ["; ".join(label(cell) for cell in side) for side in (a, b)]
+    held = [_some(side) for side in (a, b)]
     subject = " and ".join(sorted(free - {"artifact"}))
-    raise InputError(f"not clear which rows to compare across {subject}: A has {held[0]}. B has {held[1]}")
+    across = f" across {subject}" if subject else ""
+    raise InputError(f"not clear which rows to compare{across}: A has {held[0]}. B has {held[1]}")
+
+
+def _some(cells: Sequence[Cell]) -> str:
+    told = "; ".join(label(cell) for cell in cells[:_TOLD])
+    return f"{told}; and {len(cells) - _TOLD} more" if len(cells) > _TOLD else told

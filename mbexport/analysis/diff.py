@@ -9,8 +9,9 @@ import msgspec
 from mbexport.analysis.alike import Cell, Subject, differences, label, paired, unlike
 from mbexport.analysis.change import Change, ChangeVerdict, change_of
 from mbexport.bench import statistics
+from mbexport.bench.disturbances import disturbances
 from mbexport.errors import InputError
-from mbexport.profile import LatencyProfile, Mode, Scenario
+from mbexport.profile import LatencyProfile, Mode, Scenario, Verdict
 from mbexport.profiles import list_profiles, read_folder, read_profile, same_machine
 from mbexport.thresholds import DIFF_ABOVE_SHARE
 
@@ -36,7 +37,8 @@ class RowName(msgspec.Struct, frozen=True, kw_only=True):
 
 class DiffRow(RowName, frozen=True, kw_only=True):
     """One row of A beside its like of B, under A's name. Seconds; p50 and p99 are over all samples, p99 None where they
-    are too few. ``ratio`` and its interval are those of :func:`mbexport.analysis.change.change_of`.
+    are too few. ``ratio`` and its interval are those of :func:`mbexport.analysis.change.change_of`, of p50 or, offline,
+    of the time per picture that the throughput makes.
     """
 
     a_p50_s: float
@@ -45,6 +47,9 @@ class DiffRow(RowName, frozen=True, kw_only=True):
     ratio_ci: tuple[float, float] | None
     a_p99_s: float | None
     b_p99_s: float | None
+    a_verdict: Verdict
+    """Of the measurement itself, as the profile has it."""
+    b_verdict: Verdict
     verdict: ChangeVerdict
     reason: str | None
     differences: list[str]
@@ -164,8 +169,6 @@ def _unusable(a: Cell, b: Cell) -> str | None:
     for side, cell in (("A", a), ("B", b)):
         if cell.row.verdict == "invalid":
             return f"invalid in {side}: {'; '.join(cell.row.reasons) or 'no reason given'}"
-        if not all(_p50s_s(cell)):
-            return f"invalid in {side}: a process whose p50 is 0 s"
     return None
 
 
@@ -173,7 +176,7 @@ def _row(a: Cell, b: Cell, threshold: float) -> DiffRow:
     if a.row.replicates == b.row.replicates:  # the same file twice is no second draw
         change = Change(ratio=1.0, ratio_ci=(1.0, 1.0), verdict="same")
     else:
-        change = change_of(_p50s_s(a), _p50s_s(b), threshold)
+        change = _undisturbed(a, b, change_of(_times_s(a), _times_s(b), threshold))
     a_s, b_s = ([sample * 1e-9 for sample in cell.row.samples_ns] for cell in (a, b))
     return DiffRow(
         **msgspec.structs.asdict(_name(a)),
@@ -181,13 +184,26 @@ def _row(a: Cell, b: Cell, threshold: float) -> DiffRow:
         b_p50_s=statistics.median(b_s),
         a_p99_s=statistics.percentile(a_s, 0.99),
         b_p99_s=statistics.percentile(b_s, 0.99),
+        a_verdict=a.row.verdict,
+        b_verdict=b.row.verdict,
         **msgspec.structs.asdict(change),
         differences=[difference.text for difference in differences(a, b)],
     )
 
 
-def _p50s_s(cell: Cell) -> list[float]:
-    """Each process's."""
+def _undisturbed(a: Cell, b: Cell, change: Change) -> Change:
+    """The change, unless something from outside is known to have disturbed a side: then it tells nothing."""
+    for side, cell in (("A", a), ("B", b)):
+        known = "; ".join(disturbances(cell.row.replicates))
+        if known:
+            return msgspec.structs.replace(change, verdict="too noisy to tell", reason=f"in {side} {known}")
+    return change
+
+
+def _times_s(cell: Cell) -> list[float]:
+    """Each process's p50; offline, where throughput is the figure, its seconds per picture."""
+    if cell.row.scenario == "offline":
+        return [1 / replicate.throughput_per_s for replicate in cell.row.replicates]
     found = [replicate.samples_ns for replicate in cell.row.replicates]
     return [statistics.median([sample * 1e-9 for sample in samples]) for samples in found if samples]
 

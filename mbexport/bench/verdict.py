@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mbexport import thresholds
 from mbexport.bench import statistics
+from mbexport.bench.disturbances import disturbances
 from mbexport.bench.drift import drift_share
 
 if TYPE_CHECKING:
@@ -64,29 +65,7 @@ def _noisy(replicates: Sequence[Replicate]) -> Iterator[str]:
     unsettled = sum(not replicate.warmup_settled for replicate in replicates)
     if unsettled:
         yield f"warm-up did not settle in {unsettled} of {len(replicates)} processes"
-    steal = _worst(replicate.after.steal_share for replicate in replicates)
-    if steal > thresholds.NOISY_STEAL_SHARE:
-        yield f"the hypervisor took {steal:.1%} of the CPU time (limit {thresholds.NOISY_STEAL_SHARE:.0%})"
-    others = _worst(replicate.after.others_share for replicate in replicates)
-    if others > thresholds.NOISY_OTHERS_SHARE:
-        yield f"other processes used {others:.0%} of the CPU time (limit {thresholds.NOISY_OTHERS_SHARE:.0%})"
-    throttled = _worst(replicate.after.throttled_share for replicate in replicates)
-    if throttled > thresholds.NOISY_THROTTLED_SHARE:
-        limit = f"{thresholds.NOISY_THROTTLED_SHARE:.0%}"
-        yield f"the CPU quota held the process back for {throttled:.0%} of the time (limit {limit})"
-    change = _worst(_frequency_change(replicate) for replicate in replicates)
-    if change > thresholds.NOISY_FREQUENCY_SHARE:
-        limit = f"{thresholds.NOISY_FREQUENCY_SHARE:.0%}"
-        yield f"the CPU's frequency changed by {change:.0%} while measuring (limit {limit})"
-    drift = _worst(drift_share(replicate.samples_ns) for replicate in replicates)
+    yield from disturbances(replicates)
+    drift = max((drift_share(replicate.samples_ns) for replicate in replicates), default=0.0)
     if drift > thresholds.NOISY_DRIFT_SHARE:
         yield f"latency drifted by {drift:.0%} within a process (limit {thresholds.NOISY_DRIFT_SHARE:.0%})"
-
-
-def _frequency_change(replicate: Replicate) -> float | None:
-    before, after = replicate.before.frequency_hz, replicate.after.frequency_hz
-    return abs(after - before) / max(after, before) if before and after else None
-
-
-def _worst(shares: Iterator[float | None]) -> float:
-    return max((share for share in shares if share is not None), default=0.0)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 _STYLES = {"slower": "bold red", "faster": "green", "same": "green", "too noisy to tell": "yellow"}
 _FIGURES = ("A ms", "B ms", "change", "interval %", "p99")
-_MOST_LINES = 12
-"""Of what is listed below the tables; the JSON document has all."""
+_MOST_LINES, _MOST_ABSENT = 12, 3
+"""Of what is listed below the tables, and of the rows that one side has alone; the JSON document has all."""
 
 
 def changes(report: "DiffReport") -> Iterator[RenderableType]:
@@ -30,10 +30,11 @@ def changes(report: "DiffReport") -> Iterator[RenderableType]:
     yield ""
     yield from _listed("in question", dict.fromkeys(text for row in report.rows for text in row.differences))
     yield from _listed("not compared", [f"{_name(row)}: {row.reason}" for row in report.not_compared])
-    yield from _listed("only in A", [_name(row) for row in report.only_a])
-    yield from _listed("only in B", [_name(row) for row in report.only_b])
+    yield from _listed("only in A", [_name(row) for row in report.only_a], _MOST_ABSENT)
+    yield from _listed("only in B", [_name(row) for row in report.only_b], _MOST_ABSENT)
     yield from (note(line) for line in report.notes)
-    yield "change: B's p50 over A's, of the quieter half of each side's processes; p99: of all samples"
+    yield "change: B's p50 (offline: time per picture) over A's, of the quieter half of"
+    yield "each side's processes; p99: of all samples"
     yield _sum(report)
 
 
@@ -60,11 +61,11 @@ def _sum(report: "DiffReport") -> RenderableType:
     return Text(text, style="" if report.passed else "bold red")
 
 
-def _listed(what: str, lines: Iterable[str]) -> Iterator[RenderableType]:
+def _listed(what: str, lines: Iterable[str], most: int = _MOST_LINES) -> Iterator[RenderableType]:
     found = list(lines)
-    yield from (note(f"{what}: {line}") for line in found[:_MOST_LINES])
-    if len(found) > _MOST_LINES:
-        yield note(f"{what}: {len(found) - _MOST_LINES} more")
+    yield from (note(f"{what}: {line}") for line in found[:most])
+    if len(found) > most:
+        yield note(f"{what}: {len(found) - most} more")
 
 
 def _name(row: "RowName") -> str:
