@@ -22,6 +22,7 @@ COMMANDS = [
     "evaluate",
     "profile show",
     "profile diff",
+    "profile merge",
     "profile recommend",
     "profile predict",
     "profile report",
