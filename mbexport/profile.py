@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -18,18 +18,31 @@ Verdict = Literal["ok", "noisy", "invalid"]
 Scenario = Literal["single-stream", "concurrent", "offline"]
 """One call after the other; a fixed number of callers at once; as much at once as the engine serves best."""
 
+# A profile may come from anywhere. These bounds keep out what no machine can have measured, and are in the JSON Schema.
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+"""Of what there is at least one."""
+Whole = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Growth = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+"""In bytes; negative where memory was given back."""
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Reading = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+"""Of a gauge, such as a clock in hertz."""
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
+Rate = Annotated[float, msgspec.Meta(ge=1e-6, le=1e12)]
+"""Pictures per second."""
+
 
 class Hardware(msgspec.Struct, frozen=True, kw_only=True):
     """What a latency depends on, and nothing personal: no host name, user, serial number or address."""
 
     architecture: str
     cpu: str
-    cpu_family: int | None = None
-    cpu_model: int | None = None
-    cpu_stepping: int | None = None
-    physical_cores: int
-    logical_cores: int
-    memory_bytes: int
+    cpu_family: Whole | None = None
+    cpu_model: Whole | None = None
+    cpu_stepping: Whole | None = None
+    physical_cores: Count
+    logical_cores: Count
+    memory_bytes: Whole
     instruction_sets: list[str] = []
     accelerators: list[str] = []
     virtual_machine: bool | None = None
@@ -46,9 +59,9 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True):
 class ThreadPlan(msgspec.Struct, frozen=True, kw_only=True):
     """How many threads an engine may have here. Engines do not see cgroup limits, so threads are always explicit."""
 
-    threads: int
+    threads: Count
     """The default: one per physical core that this process may use, within its CPU quota."""
-    most: int
+    most: Count
     """More than this many would wait for each other."""
     reasons: list[str]
 
@@ -56,30 +69,30 @@ class ThreadPlan(msgspec.Struct, frozen=True, kw_only=True):
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     """The state of the machine at one moment. Shares are fractions of 1; None where the system does not tell."""
 
-    load_1min: float | None = None
-    steal_share: float | None = None
+    load_1min: Reading | None = None
+    steal_share: Share | None = None
     """CPU time that the hypervisor gave to other machines since the read before."""
-    others_share: float | None = None
+    others_share: Share | None = None
     """All cores' time that other processes used since the read before."""
-    throttled_share: float | None = None
+    throttled_share: Share | None = None
     """Wall time since the read before in which the cgroup's CPU quota held this process back."""
-    frequency_hz: float | None = None
+    frequency_hz: Reading | None = None
     governor: str | None = None
-    memory_available_bytes: int | None = None
-    accelerator_clock_hz: float | None = None
+    memory_available_bytes: Whole | None = None
+    accelerator_clock_hz: Reading | None = None
     """The GPU's clock of its arithmetic units, for targets that run on one."""
 
 
 class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
     """What one fresh process took until its first answer, in seconds."""
 
-    start_s: float | None = None
+    start_s: Seconds | None = None
     """From the process's start to the engine's import: Python, NumPy and mbexport. None in older profiles."""
-    import_s: float
+    import_s: Seconds
     """Importing the engine's package."""
-    load_s: float
+    load_s: Seconds
     """Reading, optimising and compiling the model."""
-    first_inference_s: float
+    first_inference_s: Seconds
 
 
 class Replicate(ColdStart, frozen=True, kw_only=True):
@@ -89,15 +102,15 @@ class Replicate(ColdStart, frozen=True, kw_only=True):
     """Each call's nanoseconds, as :mod:`mbexport.samples` packs them."""
     device_samples: bytes | None = None
     """The same without copying pictures in and answers out, of a device with memory of its own."""
-    warmup_runs: int
+    warmup_runs: Whole
     warmup_settled: bool
-    throughput_per_s: float
+    throughput_per_s: Rate
     """Pictures per second of wall clock over the measured runs, never 1 / latency."""
-    memory_loaded_bytes: int
+    memory_loaded_bytes: Growth
     """Resident set size's growth over the bare engine after loading."""
-    memory_inferred_bytes: int
+    memory_inferred_bytes: Growth
     """The same after the first inference."""
-    memory_peak_bytes: int
+    memory_peak_bytes: Whole
     """Peak resident set size of the whole process."""
     before: Conditions
     after: Conditions
@@ -114,21 +127,21 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode
     precision: str
     """Effective precision, read back from the engine: f32, tf32, bf16, f16 or int8."""
-    threads: int
+    threads: Count
     thread_plan: ThreadPlan
-    batch: int
+    batch: Count
     scenario: Scenario = "single-stream"
-    concurrency: int = 1
+    concurrency: Count = 1
     """Calls under way at once; ``threads`` is what all of them share."""
-    placement: dict[str, int]
+    placement: dict[str, Whole]
     engine_options: dict[str, str]
     versions: dict[str, str]
     inputs_sha256: str
-    input_size: tuple[int, int] | None = None
+    input_size: tuple[Count, Count] | None = None
     """Height and width in pixels of what was fed to a network of dynamic size; None where the spec fixes them."""
     measured_on: str
     """ISO date, UTC."""
-    replicates: list[Replicate]
+    replicates: Annotated[list[Replicate], msgspec.Meta(min_length=1)]
     prepared: list[ColdStart] = []
     """Fresh processes that found what the engine kept of this model at an earlier start: OpenVINO's model cache, or
     ONNX Runtime's graph as it had optimised it. Empty where that was not measured."""
@@ -137,8 +150,12 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> tuple[str, str, int, int, str, int]:
-        """Rows of one artifact with the same key replace each other."""
-        return self.runtime, self.mode, self.threads, self.batch, self.scenario, self.concurrency
+        """Rows of one artifact with the same key replace each other.
+
+        Offline the engine chooses how many calls run at once, and another version of it another number.
+        """
+        callers = 0 if self.scenario == "offline" else self.concurrency
+        return self.runtime, self.mode, self.threads, self.batch, self.scenario, callers
 
     @property
     def samples_ns(self) -> list[int]:
@@ -164,7 +181,7 @@ class PublishedLatency(msgspec.Struct, frozen=True, kw_only=True):
 
     artifact: str
     """The network's published name, which is also an artifact's slug."""
-    latency_s: float
+    latency_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)]
     source: str
 
 

@@ -18,16 +18,19 @@ from mbexport import serde
 from mbexport.errors import DocumentError, InputError
 from mbexport.profile import PUBLISHED_SCHEMA_VERSION, SCHEMA_VERSION, LatencyProfile, PublishedProfile
 from mbexport.profile_upgrades import UPGRADES
+from mbexport.samples import unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from mbexport.profile import Hardware
+    from mbexport.profile import Hardware, Replicate
 
 if sys.platform != "win32":
     import fcntl
 
 PUBLISHED = "published"
+LONGEST_SAMPLE_NS = 3_600 * 10**9
+"""An hour: no call that anyone measures takes as long."""
 _MEMORY_TOLERANCE = 0.1
 """The memory that a kernel reports moves from boot to boot; machines that differ hold half as much again or more."""
 
@@ -54,16 +57,34 @@ def read_profile(path: Path) -> LatencyProfile:
     """Read one profile.
 
     Raises:
-        DocumentError: not a profile, damaged, or of a newer schema version.
+        DocumentError: not a profile, damaged, of a newer schema version, or of figures that cannot have been measured.
     """
     profile = serde.read_document(path, LatencyProfile, SCHEMA_VERSION, UPGRADES)
-    try:
-        for row in profile.measurements:
-            if not row.samples_ns:
-                raise DocumentError(f"{path} holds no samples of {row.runtime} {row.mode}; measure again")
-    except ValueError as error:
-        raise DocumentError(f"{path}: {error}; measure again") from error
+    for row in profile.measurements:
+        for replicate in row.replicates:
+            try:
+                _check_samples(replicate)
+            except ValueError as error:
+                raise DocumentError(f"{path}: {row.runtime} {row.mode}: {error}; measure again") from error
     return profile
+
+
+def _check_samples(replicate: Replicate) -> None:
+    """What the types cannot say, since the samples are packed.
+
+    Raises:
+        ValueError: damaged, none, or a sample that no call can have taken.
+    """
+    for data in (replicate.samples, replicate.device_samples):
+        if data is None:
+            continue
+        samples_ns = unpacked(data)
+        if not samples_ns:
+            raise ValueError("a process has no samples")
+        shortest, longest = min(samples_ns), max(samples_ns)
+        if shortest == 0 or longest > LONGEST_SAMPLE_NS:
+            wrong_ns = longest if longest > LONGEST_SAMPLE_NS else shortest
+            raise ValueError(f"a call takes 1 ns to an hour, not {wrong_ns} ns")
 
 
 def write_profile(path: Path, profile: LatencyProfile) -> None:
@@ -125,6 +146,24 @@ def list_published(folders: Iterable[Path]) -> dict[Path, PublishedProfile]:
     """
     paths = [path for top in _once(folders) for path in sorted((top / PUBLISHED).glob("*.json"))]
     return {path: serde.read_document(path, PublishedProfile, PUBLISHED_SCHEMA_VERSION) for path in paths}
+
+
+def refuse_misnamed(folder: Path, *, may_be_absent: bool = False) -> None:
+    """Find out whether a folder can be what :func:`list_profiles` looks for; an empty one can.
+
+    Raises:
+        InputError: it is not there, or it holds the profiles themselves: then it is one machine's.
+    """
+    try:
+        if not folder.is_dir():
+            if may_be_absent and not folder.exists():
+                return
+            raise InputError(f"no folder {folder}; name a folder of machines' folders, as mbexport bench makes it")
+        if any(folder.glob("*.json")) and not any(folder.glob("*/*.json")):
+            above = folder.resolve().parent
+            raise InputError(f"{folder} holds files but no machine's folder; is it one itself? Try --profiles {above}")
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from error
 
 
 def _once(folders: Iterable[Path]) -> list[Path]:

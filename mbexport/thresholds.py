@@ -102,8 +102,9 @@ BENCH_MAX_TIME_S = 30.0
 WARMUP_MIN_RUNS = 10
 WARMUP_WINDOW_RUNS = 10
 WARMUP_SETTLED_SHARE = 0.03
-"""Warm-up ends when two successive window medians differ by less than this share."""
+"""Warm-up ends when two successive window medians differ by at most this share."""
 WARMUP_MAX_TIME_S = 5.0
+"""After this no further call is begun where warm-up has not settled; ``WARMUP_MIN_RUNS`` are always made."""
 
 NOISY_BETWEEN_SHARE = 0.05
 """Spread of the replicates' medians over the pooled median, above which a row is called noisy."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import time
@@ -9,13 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mbexport import thresholds
+from mbexport.bench.drift import drift_share
 from mbexport.bench.plan import Cell, ColdPlan, WorkerPlan
 from mbexport.bench.process import run_cold, run_worker
-from mbexport.bench.timing import SECOND_NS, Limits, time_callers
+from mbexport.bench.timing import SECOND_NS, Limits, time_callers, warm_up_callers
 from mbexport.runtimes import SessionOptions, load_engine
 from tests.tiny import tiny_artifact
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from mbexport.profile import Scenario
@@ -51,6 +55,86 @@ def test_what_a_caller_raises_is_raised() -> None:
 
     with pytest.raises(ZeroDivisionError):
         time_callers([itertools.repeat(fail)] * 2, Limits(min_samples=1))
+
+
+class OwnClocks:
+    """Every thread has its own time, which passes in its calls alone."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self._lock = threading.Lock()
+        self._own = threading.local()
+
+    def __call__(self) -> int:
+        return getattr(self._own, "now_ns", 10**15)
+
+    def calls(self, durations_ns: Iterable[int]) -> Iterator[Callable[[], object]]:
+        for duration_ns in durations_ns:
+            yield functools.partial(self._pass, duration_ns)
+
+    def _pass(self, duration_ns: int) -> None:
+        with self._lock:
+            self.runs += 1
+        self._own.now_ns = self() + duration_ns
+
+
+def test_samples_are_in_the_order_in_which_they_ended() -> None:
+    clock = OwnClocks()
+    seconds = [[3, 3, 3, 3], [2, 2, 4, 5]]  # end at 3, 6, 9, 12 and at 2, 4, 8, 13
+    callers = [clock.calls(second * SECOND_NS for second in own) for own in seconds]
+    samples, wall_ns = time_callers(callers, Limits(min_samples=1, min_time_s=12), clock)
+    assert [sample // SECOND_NS for sample in samples] == [2, 3, 2, 3, 4, 3, 3, 5]
+    assert wall_ns == 13 * SECOND_NS
+
+
+def test_callers_that_all_become_slower_drift() -> None:
+    clock = OwnClocks()
+    slower = [1_000_000] * 60 + [1_500_000] * 100
+    samples, _ = time_callers(
+        [clock.calls(itertools.chain(slower, itertools.repeat(1_500_000))) for _ in range(4)],
+        Limits(min_samples=1, min_time_s=sum(slower) / SECOND_NS),
+        clock,
+    )
+    assert len(samples) == 4 * len(slower)
+    assert drift_share(samples) == pytest.approx(0.5 / 1.5)
+
+
+def test_warm_up_has_all_callers_at_once() -> None:
+    """The first call of each waits until all are under way: alone, none would ever end."""
+    arrived: set[int] = set()
+    together = threading.Event()
+
+    def meet() -> None:
+        arrived.add(threading.get_ident())
+        if len(arrived) == 3:
+            together.set()
+        assert together.wait(20)
+
+    clock = OwnClocks()
+
+    def own() -> Iterator[Callable[[], object]]:
+        yield meet
+        yield from clock.calls(itertools.repeat(1_000_000))
+
+    runs, settled = warm_up_callers([own() for _ in range(3)], clock)
+    assert settled
+    assert runs == clock.runs + 3
+    assert runs >= 3 * 2 * thresholds.WARMUP_WINDOW_RUNS  # two windows, three times as long
+
+
+def test_warm_up_of_slow_callers_makes_each_ones_fewest_runs() -> None:
+    clock = OwnClocks()
+    callers = [clock.calls(itertools.repeat(9 * SECOND_NS)) for _ in range(2)]
+    assert warm_up_callers(callers, clock) == (2 * thresholds.WARMUP_MIN_RUNS, False)
+    assert clock.runs == 2 * thresholds.WARMUP_MIN_RUNS
+
+
+def test_what_a_caller_raises_while_warming_up_is_raised() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        warm_up_callers([itertools.repeat(fail)] * 2)
 
 
 def cell(folder: Path, target: str, scenario: Scenario, concurrency: int, threads: int = 2) -> Cell:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -9,9 +10,11 @@ import numpy as np
 import psutil
 import pytest
 
-from mbexport.bench import opening, worker
+from mbexport import thresholds
+from mbexport.bench import conditions, opening, worker
 from mbexport.bench.plan import Cell, WorkerPlan
 from mbexport.errors import InputError
+from mbexport.profile import Conditions
 from mbexport.runtimes import ENGINES, SessionFacts, SessionOptions
 from tests.tiny import pictures, tiny_artifact
 
@@ -99,6 +102,26 @@ def test_every_run_is_counted_and_takes_its_input_in_turn(recorder: Recorder, tm
     assert first == 0
     assert len(rest) == found.replicate.warmup_runs + 9
     assert rest == [1 + run % 3 for run in range(len(rest))]
+
+
+def test_every_caller_warms_up_before_any_is_measured(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warm: list[int] = []
+
+    def note(*_: object, **__: object) -> Conditions:
+        if not warm:  # the first reading follows the warm-up
+            warm.extend(recorder.ran[1:])
+        return Conditions()
+
+    monkeypatch.setattr(conditions, "read_conditions", note)
+    artifact = tiny_artifact(tmp_path, count=3).path
+    found = worker.measure(plan(artifact, scenario="concurrent", concurrency=3))
+    assert len(warm) == found.replicate.warmup_runs
+    runs = Counter((index - 1) // 3 for index in warm)  # of three feeds each
+    assert runs.keys() == {0, 1, 2}
+    assert min(runs.values()) >= thresholds.WARMUP_MIN_RUNS
+    assert len(recorder.ran) == 1 + found.replicate.warmup_runs + len(found.replicate.samples_ns)
 
 
 def test_inputs_are_reference_pictures_going_round(recorder: Recorder, tmp_path: Path) -> None:

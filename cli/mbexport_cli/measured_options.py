@@ -1,17 +1,18 @@
 """The options that say which measured rows a question is about."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mbexport.errors import InputError
 from mbexport_cli.options import Profiles, choice
+from mbexport_cli.profile_folders import DEFAULT, folders, note_unused
 
 if TYPE_CHECKING:
     from mbexport.analysis.machine import Machine
     from mbexport.profile import Mode
+    from mbexport_cli.screen import Screen
 
 _ROWS = "Measured rows"
 
@@ -48,7 +49,7 @@ class MeasuredOptions:
             rich_help_panel=_ROWS,
         ),
     ] = None
-    profiles: Profiles = Path("profiles")
+    profiles: Profiles = DEFAULT
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -73,15 +74,18 @@ class MeasuredOptions:
         checked: Mode | None = None if self.mode is None else choice("--mode", self.mode, Mode)
         return checked
 
-    def machine(self) -> "Machine":
-        """The machine and its rows, out of --profiles and the shipped profiles.
+    def machine(self, own: "Screen") -> "Machine":
+        """The machine and its rows, out of --profiles and the shipped profiles; ``own`` is told where none is of the
+        former.
 
         Raises:
-            InputError: there is no such machine, or more than one.
+            InputError: --profiles is no folder of machines' folders; or there is no such machine, or more than one.
             DocumentError: a profile is damaged or of a newer release.
         """
         from mbexport.analysis.machine import choose_machine
         from mbexport.hardware import detect
-        from mbexport.profiles import list_profiles, shipped_profiles_dir
+        from mbexport.profiles import list_profiles
 
-        return choose_machine(list_profiles([self.profiles, shipped_profiles_dir()]), self.hardware, detect())
+        machine = choose_machine(list_profiles(folders(self.profiles)), self.hardware, detect())
+        note_unused(own, self.profiles, [cell.path for cell in machine.cells])
+        return machine

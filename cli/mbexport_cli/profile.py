@@ -1,14 +1,16 @@
 """``mbexport profile show``."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
 from mbexport_cli.options import Json, Profiles, Verbose
+from mbexport_cli.profile_folders import DEFAULT, folders, note_unused
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mbexport.profile import LatencyProfile, PublishedProfile
 
 EPILOG = "Example: mbexport profile show mobilenet_v3_small_1.0_224"
@@ -19,7 +21,7 @@ def show(
         list[str] | None,
         typer.Argument(help="Artifacts or machines, or a part of their names. (default: all)", metavar="NAME"),
     ] = None,
-    profiles: Profiles = Path("profiles"),
+    profiles: Profiles = DEFAULT,
     *,
     json: Json = False,
     verbose: Verbose = False,
@@ -32,15 +34,17 @@ def show(
 
     with screen(verbose=verbose) as own:
         from mbexport.errors import InputError
-        from mbexport.profiles import list_profiles, list_published, shipped_profiles_dir
+        from mbexport.profiles import list_profiles, list_published
 
-        shipped = shipped_profiles_dir()
-        measured, published = list_profiles([profiles, shipped]), list_published([profiles, shipped])
+        places = folders(profiles)
+        shipped = places[-1]
+        measured, published = list_profiles(places), list_published(places)
         for name in names or []:
             if not _measured(measured, [name]) and not _published(published, [name]):
                 raise InputError(f"no profile of {name} in {profiles} or shipped; see: mbexport profile show")
         if names:
             measured, published = _measured(measured, names), _published(published, names)
+        note_unused(own, profiles, [*measured, *published])
         document = documents.profiles(measured, shipped) | documents.published_profiles(published, shipped)
         own.result(document, render.profiles(measured, published, shipped), json=json)
 

@@ -19,7 +19,7 @@ def main(model: SpecOptions, measured: MeasuredOptions, *, json: Json = False, v
 
         answer = predict_latency(
             model.spec(),
-            measured.machine(),
+            measured.machine(own),
             runtimes=measured.targets(),
             mode=measured.checked_mode(),
             threads=measured.threads,

@@ -61,7 +61,7 @@ def main(
         settings = Settings(
             runtimes=measured.targets(), mode=measured.checked_mode(), threads=measured.threads, batch=batch
         )
-        answer = recommend(measured.machine(), question, settings, read_evaluations(accuracy or []))
+        answer = recommend(measured.machine(own), question, settings, read_evaluations(accuracy or []))
         own.result(answer, render.recommended(answer), json=json)
     if answer.best is None:
         raise typer.Exit(1)

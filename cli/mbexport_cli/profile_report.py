@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mbexport_cli.options import Json, Profiles, Verbose
+from mbexport_cli.profile_folders import DEFAULT, folders, note_unused
 
 EPILOG = "Example: mbexport profile report -o report.html"
 
@@ -25,7 +26,7 @@ def main(
             metavar="SLUG",
         ),
     ] = None,
-    profiles: Profiles = Path("profiles"),
+    profiles: Profiles = DEFAULT,
     *,
     json: Json = False,
     verbose: Verbose = False,
@@ -38,8 +39,9 @@ def main(
 
     with screen(verbose=verbose) as own:
         from mbexport.analysis.report import choose, write_report
-        from mbexport.profiles import shipped_profiles_dir
 
-        shipped = shipped_profiles_dir()
-        written = write_report(out, choose([profiles, shipped], names or (), hardware), shipped)
+        places = folders(profiles)
+        machine = choose(places, names or (), hardware)
+        note_unused(own, profiles, [cell.path for cell in machine.cells])
+        written = write_report(out, machine, places[-1])
         own.result(written, render.reported(written), json=json)

@@ -46,6 +46,10 @@ class Screen:
             render.write(rendered, self._stdout)
         self._stdout.flush()
 
+    def note(self, text: str) -> None:
+        """A line on stderr, which ``--json`` leaves alone."""
+        print(text, file=self._stderr)
+
     def passes(self) -> "Callable[[PassStep], None] | None":
         """Tells on stderr what each graph pass did, with ``-v``."""
         if not self._verbose:

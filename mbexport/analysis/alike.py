@@ -173,7 +173,7 @@ def _grouped(cells: Iterable[Cell], free: set[Subject]) -> dict[Key, list[Cell]]
         row = cell.row
         parts = {"artifact": cell.profile.artifact, "runtime": row.runtime, "mode": row.mode, "threads": row.threads}
         fixed = [value for name, value in parts.items() if name not in free]
-        groups.setdefault((*fixed, row.batch, row.scenario, row.concurrency), []).append(cell)
+        groups.setdefault((*fixed, *row.key[3:]), []).append(cell)
     return groups
 
 

@@ -93,7 +93,9 @@ def choose_threads(wanted: int | None, plan: ThreadPlan) -> int:
         return plan.threads
     if not 1 <= wanted <= plan.most:
         why = " and ".join(plan.reasons)
-        raise InputError(f"threads must be 1 to {plan.most} here, not {wanted}: there are {why}")
+        allowed = "1" if plan.most == 1 else f"1 to {plan.most}"
+        there = "there is" if why.startswith("1 ") else "there are"
+        raise InputError(f"threads must be {allowed} here, not {wanted}: {there} {why}")
     return wanted
 
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 from mbexport.bench.plan import Cell, choose_batch, choose_threads
 from mbexport.errors import InputError
+from mbexport.profiles import same_machine
 from mbexport.runtimes import split_target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from mbexport.artifact import Artifact
-    from mbexport.profile import Mode, Scenario, ThreadPlan
+    from mbexport.profile import Hardware, LatencyProfile, Mode, Scenario, ThreadPlan
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,11 @@ class Settings:
 
 
 def cells_of(artifacts: Sequence[Artifact], targets: Sequence[str], settings: Settings, plan: ThreadPlan) -> list[Cell]:
-    """Each combination once.
+    """Each combination once, and an artifact once however often and by whatever paths it is named.
 
     Raises:
-        InputError: nothing to measure, or a target, thread count, batch or concurrency that cannot be.
+        InputError: nothing to measure, or a target, thread count, batch or concurrency that cannot be; or two networks
+            that would share one profile.
     """
     names = dict.fromkeys(":".join(split_target(target)) for target in targets)
     if not artifacts or not names or not settings.modes:
@@ -60,10 +63,48 @@ def cells_of(artifacts: Sequence[Artifact], targets: Sequence[str], settings: Se
             concurrency=settings.concurrency,
         )
         for artifact, count, batch, target, mode in itertools.product(
-            artifacts, threads, settings.batches, names, settings.modes
+            _once(artifacts), threads, settings.batches, names, settings.modes
         )
     ]
     return list(dict.fromkeys(found))
+
+
+def refuse_other_machines(stored: Mapping[Path, LatencyProfile], machine: Hardware) -> None:
+    """Keep the rows of a machine that has the same slug but is another one.
+
+    Args:
+        stored: what the folder of that slug holds, by path.
+        machine: what is to be measured.
+
+    Raises:
+        InputError: one of these profiles is of another machine.
+    """
+    for path, profile in stored.items():
+        held = profile.hardware
+        if not same_machine(held, machine):
+            unlike = [name for name in held.__struct_fields__ if getattr(held, name) != getattr(machine, name)]
+            raise InputError(
+                f"{path} is of another machine of this one's name ({held.cpu}, {held.physical_cores} cores, "
+                f"{held.memory_bytes / 2**30:.1f} GiB; here {machine.memory_bytes / 2**30:.1f} GiB), which differs in "
+                f"{', '.join(unlike)}; choose another --profiles DIR"
+            )
+
+
+def _once(artifacts: Sequence[Artifact]) -> list[Artifact]:
+    """Each network once. Two builds under one name would overwrite each other's rows.
+
+    Raises:
+        InputError: there are two such builds.
+    """
+    found: dict[str, Artifact] = {}
+    for artifact in artifacts:
+        first = found.setdefault(artifact.manifest.slug, artifact)
+        if first.sha256 != artifact.sha256:
+            raise InputError(
+                f"{first.path} and {artifact.path} are two builds of one name, {artifact.manifest.slug}, and so would "
+                "share one profile; bench them apart, each with a --profiles DIR of its own"
+            )
+    return list(found.values())
 
 
 def _scenario(settings: Settings) -> Scenario:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mbexport import hardware, serde
+from mbexport.bench.budget import measured_s, uneven_reason
 from mbexport.bench.table import table_text
 from mbexport.bench.verdict import judge
 from mbexport.profile import LatencyProfile, Measurement
@@ -78,6 +79,9 @@ class Store:
         """One row. Beside their samples the processes say the same, or the verdict says that they do not."""
         first = answers[0]
         verdict, reasons = judge(answers, cell.mode)
+        uneven = uneven_reason([measured_s(answer) for answer in answers])
+        if uneven is not None:
+            verdict, reasons = ("noisy" if verdict == "ok" else verdict), [*reasons, uneven]
         driver = hardware.accelerator_driver() if cell.target == "ort:cuda" else None
         return Measurement(
             runtime=cell.target,

@@ -10,6 +10,7 @@ import importlib.metadata
 import itertools
 import platform
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,7 +19,7 @@ from mbexport import child
 from mbexport.bench import conditions
 from mbexport.bench.opening import open_cell
 from mbexport.bench.plan import WorkerAnswer, WorkerPlan
-from mbexport.bench.timing import Limits, time_callers, time_calls, warm_up
+from mbexport.bench.timing import Limits, time_callers, time_calls, warm_up_callers
 from mbexport.profile import Replicate
 from mbexport.runtimes import split_target
 from mbexport.samples import packed
@@ -52,18 +53,16 @@ def measure(plan: WorkerPlan) -> WorkerAnswer:
 
 def _warm_replicate(opened: Opened, callers: int, batch: int, limits: Limits, device: str) -> Replicate:
     session = opened.session
-    bound = [[session.bind(feed) for feed in opened.feeds] for _ in range(callers)]
-    turns = [itertools.cycle(calls) for calls in bound]
-    warmup_runs, settled = warm_up(turns[0])
-    for calls in bound[1:]:  # each caller's own buffers
-        for call in calls:
-            call()
+    turns = [itertools.cycle([session.bind(feed) for feed in opened.feeds]) for _ in range(callers)]
+    warmup_runs, settled = warm_up_callers(turns)
     before, start = conditions.read_conditions(device=device), conditions.read_cpu_times()
+    inner = [call for call in (session.bind_inner(feed) for feed in opened.feeds) if call is not None and callers == 1]
+    if inner:  # two loops in the time of one
+        limits = replace(limits, min_time_s=limits.min_time_s / 2, max_time_s=limits.max_time_s / 2)
     samples_ns, wall_ns = time_callers(turns, limits)
     end = conditions.read_cpu_times()
     after = conditions.read_conditions(start, end, device=device)
-    inner = [call for call in (session.bind_inner(feed) for feed in opened.feeds) if call is not None]
-    device_ns = time_calls(itertools.cycle(inner), limits)[0] if inner and callers == 1 else None
+    device_ns = time_calls(itertools.cycle(inner), limits)[0] if inner else None
     return Replicate(
         samples=packed(samples_ns),
         device_samples=None if device_ns is None else packed(device_ns),
