@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import datetime as dt
+import importlib.metadata
 import json
 import os
 import sys
@@ -14,10 +16,11 @@ from mbexport import hardware, serde, thresholds
 from mbexport.bench import Settings, bench, store
 from mbexport.bench import run as bench_run
 from mbexport.bench.journal import Journal
-from mbexport.bench.plan import Cell, WorkerPlan, choose_batch, choose_threads, interleave
+from mbexport.bench.plan import Cell, ColdPlan, WorkerPlan, choose_batch, choose_threads, interleave
 from mbexport.bench.rows import row_of
 from mbexport.bench.run import prepare
 from mbexport.bench.table import table_text
+from mbexport.bench.timing import Limits
 from mbexport.errors import (
     ArtifactError,
     DocumentError,
@@ -28,12 +31,13 @@ from mbexport.errors import (
     OutputError,
     ProcessError,
 )
-from mbexport.profile import ThreadPlan
+from mbexport.profile import ColdStart, ThreadPlan
 from mbexport.profiles import read_profile, write_profile
 from tests.measured import HARDWARE, answer, measurement, profile, replicate
 from tests.tiny import TinyNetwork, tiny_artifact
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from mbexport.artifact import Artifact
@@ -43,6 +47,9 @@ THREADS = ThreadPlan(threads=2, most=4, reasons=["2 physical cores", "a cgroup q
 FOLDER = "amd-epyc-f25m17-2c"
 ALONE = Settings(threads=[1], modes=["parity"])
 REPLICATES = thresholds.BENCH_REPLICATES
+LIMITS = Limits(138, 0.6, 30.0)
+"""As a bench without a budget plans for each process."""
+STARTED = ColdStart(start_s=0.1, import_s=0.2, load_s=0.3, first_inference_s=0.4)
 
 
 class Workers:
@@ -348,8 +355,8 @@ def test_budget_of_a_bench_that_goes_on_is_said_of_what_is_left(
     plan = bench([artifact], ["ort:cpu"], settings, profiles=tmp_path).budget
     assert plan is not None
     assert (plan.rows, plan.processes_per_row, plan.processes) == (1, REPLICATES, 1)
-    assert plan.measuring_s == pytest.approx(30 - 2 * 4 - 1)  # without the cold starts of both rows
-    assert plans[-1].max_time_s == plan.measuring_s
+    assert plan.measuring_s == pytest.approx((30 - 2 * 4) / 10 - 1)  # without the cold starts of both rows
+    assert plans[-1].max_time_s == plan.measuring_s  # as long as the others, though more is left
     kept_s = 4 * 138 * 0.002
     assert plan.p99_up_to_s == pytest.approx((kept_s + plan.measuring_s) / 662, rel=0.01)
 
@@ -378,15 +385,156 @@ def test_what_was_cut_off_or_is_a_day_old_is_measured_again(
 ) -> None:
     cell = Cell(artifact="a", sha256="aa", target="ort:cpu", mode="parity", threads=1, batch=1)
     journal = Journal(tmp_path)
-    journal.add(cell, answer([1, 2]))
+    journal.add(cell, LIMITS, answer([1, 2]))
     path = next((tmp_path / ".unfinished").iterdir())
     with path.open("ab") as stream:
         stream.write(path.read_bytes()[:100])  # as a process that is killed while it writes leaves it
-    journal.add(cell, answer([3, 4]))
-    assert [found.replicate.samples_ns for found in journal.answers(cell)] == [[1, 2], [3, 4]]
-    later_s = time.time() + 25 * 3600
-    monkeypatch.setattr(time, "time", lambda: later_s)
-    assert journal.answers(cell) == []
+    journal.add(cell, LIMITS, answer([3, 4]))
+    journal.add_starts(cell, [STARTED])
+    assert [found.answer.replicate.samples_ns for found in journal.processes(cell, LIMITS)] == [[1, 2], [3, 4]]
+    assert journal.starts(cell) == [STARTED]
+    with monkeypatch.context() as patch:
+        later_s = time.time() + 25 * 3600
+        patch.setattr(time, "time", lambda: later_s)
+        assert (journal.processes(cell, LIMITS), journal.starts(cell)) == ([], [])
+    monkeypatch.setattr(importlib.metadata, "version", lambda _name: "0.0.0")
+    assert (journal.processes(cell, LIMITS), journal.starts(cell)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("samples", "each_ns", "wanted", "counts"),
+    [
+        (138, 5_000_000, LIMITS, True),  # 0.69 s, as a bench without a budget asks for at least
+        (137, 5_000_000, LIMITS, False),  # too few for p99
+        (200, 2_000_000, LIMITS, False),  # 0.4 s
+        (10, 3_100_000_000, LIMITS, True),  # as slow as that, more could not be had
+        (138, 5_000_000, Limits(1, 0.5, 0.5), True),  # a smaller budget
+        (138, 5_000_000, Limits(1, 0.8, 0.8), False),
+        (1, 5_000_000, Limits(1, 3.0, 3.0), True),  # planned the same: the same bench goes on, however it went
+    ],
+)
+def test_a_process_counts_that_measured_no_less_than_is_asked_for(
+    samples: int, each_ns: int, wanted: Limits, counts: bool, tmp_path: Path
+) -> None:
+    cell = Cell(artifact="a", sha256="aa", target="ort:cpu", mode="parity", threads=1, batch=1)
+    journal = Journal(tmp_path)
+    journal.add(cell, Limits(1, 3.0, 3.0), answer([each_ns] * samples))
+    assert bool(journal.processes(cell, wanted)) is counts
+
+
+def stop_after(workers: Workers, count: int) -> Callable[[WorkerPlan], WorkerAnswer]:
+    def run(plan: WorkerPlan) -> WorkerAnswer:
+        if len(workers.plans) == count:
+            raise KeyboardInterrupt
+        return workers(plan)
+
+    return run
+
+
+def test_processes_that_measured_for_less_stay_out_of_the_row(
+    workers: Workers, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The doubles measure for 0.28 s, where a bench without a budget asks for 0.6 s."""
+    with monkeypatch.context() as patch:
+        patch.setattr(bench_run, "run_worker", stop_after(workers, 3))
+        with pytest.raises(KeyboardInterrupt):
+            bench([artifact], ["ort:cpu"], Settings(modes=["parity"], budget_s=9.0), profiles=tmp_path)
+    report = bench([artifact], ["ort:cpu"], Settings(modes=["parity"]), profiles=tmp_path)
+    assert len(workers.plans) == 3 + REPLICATES
+    assert (report.taken_over, [row.samples for row in report.rows]) == (None, [690])
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_processes_taken_over_are_told_and_fresh_takes_none(
+    fresh: bool, workers: Workers, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench_run, "run_worker", stop_after(workers, 3))
+        with pytest.raises(KeyboardInterrupt):
+            bench([artifact], ["ort:cpu"], ALONE, profiles=tmp_path)
+    prepared = prepare([artifact], ["ort:cpu"], ALONE, profiles=tmp_path, fresh=fresh)
+    taken = prepared.taken_over
+    assert prepared.run().taken_over == taken
+    if fresh:
+        assert (taken, len(workers.plans)) == (None, 3 + REPLICATES)
+    else:
+        assert taken is not None
+        assert (taken.processes, len(workers.plans)) == (3, REPLICATES)
+        assert before <= dt.datetime.fromisoformat(taken.measured_from) <= dt.datetime.now(dt.UTC)
+
+
+def test_what_was_measured_is_kept_until_it_is_forgotten(workers: Workers, artifact: Artifact, tmp_path: Path) -> None:
+    """What a command does after measuring may be stopped too."""
+    prepare([artifact], ["ort:cpu"], profiles=tmp_path).run()
+    again = prepare([artifact], ["ort:cpu"], profiles=tmp_path)
+    assert again.run().resumed == 2
+    assert len(workers.plans) == 2 * REPLICATES
+    again.forget()
+    assert prepare([artifact], ["ort:cpu"], profiles=tmp_path).taken_over is None
+    assert files(tmp_path / FOLDER) == ["README.md", "tiny.json"]
+
+
+def test_processes_that_were_starved_make_a_noisy_row(
+    workers: Workers, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([1156, 1373, 537, 79, 61])
+    monkeypatch.setattr(bench_run, "run_worker", lambda _plan: answer([2_000_000] * next(counts)))
+    [row] = bench([artifact], ["ort:cpu"], ALONE, profiles=tmp_path).rows
+    assert row.verdict == "noisy"
+    assert row.reasons == ["3 of 5 processes measured for less than half as long as the longest (0.12 s against 2.7 s)"]
+
+
+class Starts:
+    """Stands for the processes that start with what the engine kept; those of ``broken`` modes fail."""
+
+    def __init__(self, *broken: str, error: BaseException | None = None) -> None:
+        self.plans: list[ColdPlan] = []
+        self._broken, self._error = broken, error or ProcessError("was killed by SIGKILL")
+
+    def __call__(self, plan: ColdPlan) -> ColdStart:
+        self.plans.append(plan)
+        if plan.cell.mode in self._broken:
+            raise self._error
+        return STARTED
+
+
+@pytest.mark.parametrize("error", [EngineError("no cache"), ProcessError("no cache")])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_row_that_cannot_start_with_what_was_kept_is_stored_without(
+    resumed: bool,
+    error: MbexportError,
+    workers: Workers,
+    artifact: Artifact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = Settings(cold=True, budget_s=60.0)
+    if resumed:
+        prepare([artifact], ["ort:cpu"], Settings(budget_s=52.0), profiles=tmp_path).run()  # the same without starts
+    monkeypatch.setattr(bench_run, "run_cold", Starts("parity", error=error))
+    report = bench([artifact], ["ort:cpu"], settings, profiles=tmp_path)
+    assert (report.resumed, report.failed) == (2 if resumed else 0, [])
+    assert [(row.mode, row.reason) for row in report.unprepared] == [("parity", "no cache")]
+    assert [(row.samples, row.prepared is None) for row in report.rows] == [(690, True), (690, False)]
+    stored = read_profile(tmp_path / FOLDER / "tiny.json")
+    assert [len(row.prepared) for row in stored.measurements] == [0, 3]
+    assert len(workers.plans) == 2 * REPLICATES
+
+
+@pytest.mark.usefixtures("workers")
+def test_cold_starts_of_a_finished_row_are_not_repeated(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped, starts = Starts("production", error=KeyboardInterrupt()), Starts()
+    monkeypatch.setattr(bench_run, "run_cold", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        bench([artifact], ["ort:cpu"], Settings(cold=True), profiles=tmp_path)
+    monkeypatch.setattr(bench_run, "run_cold", starts)
+    report = bench([artifact], ["ort:cpu"], Settings(cold=True), profiles=tmp_path)
+    assert [plan.cell.mode for plan in stopped.plans] == ["parity"] * 4 + ["production"]
+    assert [plan.cell.mode for plan in starts.plans] == ["production"] * 4
+    assert [row.prepared for row in report.rows] == [STARTED] * 2
 
 
 class Failing(Workers):

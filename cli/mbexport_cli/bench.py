@@ -1,5 +1,6 @@
 """``mbexport bench``."""
 
+import datetime as dt
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from mbexport_cli.options import Json, Profiles, Verbose, choice
 if TYPE_CHECKING:
     from mbexport.bench import Settings
     from mbexport.bench.budget import BudgetPlan
+    from mbexport.bench.rows import TakenOver
 
 EPILOG = "Example: mbexport bench artifacts/mobilenet_v3_small_1.0_224 --budget 1m"
 _CELLS, _HOW = "What is measured", "How"
@@ -87,6 +89,10 @@ class How:
             "--ops", help="Also show where the time goes, from each engine's own profiler.", rich_help_panel=_HOW
         ),
     ] = False
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Start anew, whatever a bench that was stopped has left.", rich_help_panel=_HOW),
+    ] = False
 
 
 def main(
@@ -118,16 +124,19 @@ def main(
 
         opened = [read_artifact(artifact) for artifact in artifacts]
         targets = resolve_targets(cells.runtime)
-        prepared = prepare(opened, targets, settings, profiles=profiles)
+        prepared = prepare(opened, targets, settings, profiles=profiles, fresh=how.fresh)
         if prepared.plan is not None:
             typer.echo(_budget_text(prepared.plan), file=messages)
+        if prepared.taken_over is not None:
+            typer.echo(_taken_over_text(prepared.taken_over), file=messages)
         with own.progress() as progress:
             report = prepared.run(progress)
             if how.ops:
                 tables = watched(opened, targets, settings, progress)
                 report = msgspec.structs.replace(report, operators=tables)
         own.result(report, render.benched(opened, report), json=json)
-    if report.failed:
+        prepared.forget()
+    if report.failed or report.unprepared:
         raise typer.Exit(1)
 
 
@@ -143,6 +152,12 @@ def _budget_text(plan: "BudgetPlan") -> str:
         f"enough for p99 of calls up to about {_two_digits(plan.p99_up_to_s * 1e3)} ms, "
         f"for p90 of calls up to {_two_digits(plan.p90_up_to_s * 1e3)} ms"
     )
+
+
+def _taken_over_text(taken: "TakenOver") -> str:
+    began = dt.datetime.fromisoformat(taken.measured_from).astimezone()
+    processes = f"{taken.processes} process{'' if taken.processes == 1 else 'es'}"
+    return f"{processes} taken over from {began:%H:%M}, when a bench was stopped; --fresh measures them again"
 
 
 def _two_digits(value: float) -> str:

@@ -1,4 +1,4 @@
-"""A time budget divided over the processes that are still to run, and what it takes at least."""
+"""How long each process measures: what its percentiles need, or a share of a time budget."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ from mbexport.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mbexport.bench.plan import WorkerAnswer
+
 _START_S = 1.0
 """What a process takes besides measuring, until one has shown it: starting, loading, warming up."""
 _LEAST_MEASURED_S = 0.05
 """A process that measures for less has little more than its own warm-up to say."""
+_UNEVEN_SHARE = 0.5
+"""Of one row's longest measuring process: one that measured for less hardly counts among the pooled samples."""
+_MOST_H = 24
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -28,11 +33,12 @@ def seconds(text: str) -> float:
     """``60s``, ``5m``, ``1h`` or plain seconds.
 
     Raises:
-        InputError: anything else, or no time at all.
+        InputError: anything else, no time at all, or more than a day.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
-    if not found or found[2] not in _UNITS_S or not 0 < float(found[1]) * _UNITS_S[found[2]] < math.inf:
-        raise InputError(f"a budget must be a time such as 60s, 5m or 1h, not {text!r}")
+    most_s = _MOST_H * _UNITS_S["h"]
+    if not found or found[2] not in _UNITS_S or not 0 < float(found[1]) * _UNITS_S[found[2]] <= most_s:
+        raise InputError(f"a budget must be a time such as 60s, 5m or 1h, and at most {_MOST_H}h, not {text!r}")
     return float(found[1]) * _UNITS_S[found[2]]
 
 
@@ -59,12 +65,43 @@ def replicates_for(budget_s: float | None, rows: int) -> int:
     )
 
 
+def planned_limits(shared_s: float | None, rows: int, replicates: int) -> Limits:
+    """Of each process, where all of them are to run: what its percentiles need, or its share of a budget.
+
+    Args:
+        shared_s: what of the budget all processes share, as :func:`reserved` says; None without one.
+        rows: all rows, finished or not.
+        replicates: processes for each row.
+    """
+    if shared_s is None:
+        return Limits(math.ceil(thresholds.BENCH_MIN_SAMPLES / replicates))
+    return _for_seconds(_share_s(shared_s, rows * replicates, _START_S))
+
+
+def measured_s(answer: WorkerAnswer) -> float:
+    """How long the process's measured loop took, from its samples."""
+    return sum(answer.replicate.samples_ns) * 1e-9 / answer.concurrency
+
+
+def uneven_reason(times_s: Sequence[float]) -> str | None:
+    """Why a row of processes that measured so long cannot be trusted; None where they measured about as long."""
+    longest_s = max(times_s)
+    short = [time_s for time_s in times_s if time_s < _UNEVEN_SHARE * longest_s]
+    if not short:
+        return None
+    return (
+        f"{len(short)} of {len(times_s)} processes measured for less than half as long as the longest "
+        f"({min(short):.2g} s against {longest_s:.2g} s)"
+    )
+
+
 class BudgetPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a budget is to buy, said before measuring; the names are the keys of the JSON report. Times in seconds.
 
-    It counts one second a process for starting, loading and warming up. Where that takes more or less, later processes
-    measure for less or more. A row whose calls take no longer than ``p99_up_to_s`` gets the samples that its p99 needs;
-    its p50 is always told, but beyond ``p50_up_to_s`` on fewer samples than the same rule asks for.
+    It counts one second a process for starting, loading and warming up. Where that takes more, later processes measure
+    for less; where it takes less, the bench ends earlier. A row whose calls take no longer than ``p99_up_to_s`` gets
+    the samples that its p99 needs; its p50 is always told, but beyond ``p50_up_to_s`` on fewer samples than the same
+    rule asks for.
     """
 
     budget_s: float
@@ -81,13 +118,13 @@ class BudgetPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan_budget(
-    budget_s: float, shared_s: float, replicates: int, kept_s: Sequence[Sequence[float]], callers: int = 1
+    budget_s: float, measuring_s: float, replicates: int, kept_s: Sequence[Sequence[float]], callers: int = 1
 ) -> BudgetPlan | None:
     """What to expect of the processes that are still to run; None where there are none.
 
     Args:
         budget_s: as it was asked for.
-        shared_s: what of it these processes share, as :func:`reserved` says.
+        measuring_s: in each process, as :func:`planned_limits` says.
         replicates: processes for each row.
         kept_s: for each row, how long those of its processes measured that an earlier bench ran.
         callers: at once, at least; each makes its own calls.
@@ -95,14 +132,12 @@ def plan_budget(
     unfinished = [kept for kept in kept_s if len(kept) < replicates]
     if not unfinished:
         return None
-    processes = sum(replicates - len(kept) for kept in unfinished)
-    measuring_s = _share_s(shared_s, processes, _START_S)
     least_s = min(sum(kept) + (replicates - len(kept)) * measuring_s for kept in unfinished)
     return BudgetPlan(
         budget_s=budget_s,
         rows=len(unfinished),
         processes_per_row=replicates,
-        processes=processes,
+        processes=sum(replicates - len(kept) for kept in unfinished),
         measuring_s=measuring_s,
         p50_up_to_s=callers * least_s / statistics.min_samples(0.5),
         p90_up_to_s=callers * least_s / statistics.min_samples(0.9),
@@ -117,20 +152,23 @@ class Budget:
     total_s: float | None
     processes: int
     """Still to run."""
-    min_samples: int
+    planned: Limits
+    """Of each process. None gets more: one that started sooner leaves its time to those that take longer."""
     _spent_s: float = field(default=0.0, init=False)
     _others_s: list[float] = field(default_factory=list, init=False)
     """What each process took besides measuring."""
 
     def limits(self) -> Limits:
-        """Of the next process: its share of what is left, or without a budget what its percentiles need."""
+        """Of the next process: what was planned, or its share of what is left of the budget where that is less."""
         if self.total_s is None:
-            return Limits(self.min_samples)
+            return self.planned
         other_s = sum(self._others_s) / len(self._others_s) if self._others_s else _START_S
-        share_s = _share_s(self.total_s - self._spent_s, self.processes, other_s)
-        return Limits(min_samples=1, min_time_s=share_s, max_time_s=share_s)
+        return _for_seconds(
+            min(self.planned.max_time_s, _share_s(self.total_s - self._spent_s, self.processes, other_s))
+        )
 
     def spent(self, wall_s: float, measured_s: float) -> None:
+        """A process took ``wall_s``, of which its measured loops took ``measured_s``."""
         self.processes -= 1
         self._spent_s += wall_s
         self._others_s.append(max(0.0, wall_s - measured_s))
@@ -139,6 +177,10 @@ class Budget:
         """Until the end, from what the processes so far took on average; None before the first."""
         done = len(self._others_s)
         return self._spent_s / done * self.processes if done else None
+
+
+def _for_seconds(time_s: float) -> Limits:
+    return Limits(min_samples=1, min_time_s=time_s, max_time_s=time_s)
 
 
 def _share_s(left_s: float, processes: int, other_s: float) -> float:

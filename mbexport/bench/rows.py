@@ -71,6 +71,14 @@ class FailedRow(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class TakenOver(msgspec.Struct, frozen=True, kw_only=True):
+    """Processes that an earlier bench ran before it was stopped, and that count among this one's."""
+
+    processes: int
+    measured_from: str
+    """When the first of them had ended: ISO 8601, UTC."""
+
+
 class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
     """What ``bench`` did; the names are the keys of the JSON report."""
 
@@ -82,6 +90,10 @@ class BenchReport(msgspec.Struct, frozen=True, kw_only=True):
     failed: list[FailedRow]
     resumed: int = 0
     """Rows that an earlier, unfinished bench had finished already."""
+    taken_over: TakenOver | None = None
+    """All that was measured by such a bench, in finished rows and others; None where nothing was."""
+    unprepared: list[FailedRow] = []
+    """Rows that were measured and stored, but could not be started with what their engine kept of the model."""
     operators: list[OperatorTable] = []
     """Where the time goes, for each row, where that was asked for."""
     replaced: list[str] = []

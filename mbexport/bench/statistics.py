@@ -1,6 +1,7 @@
 """Figures from raw samples: pooled over processes, never averaged percentiles, never a clipped tail.
 
-SciPy takes half a second to import, so it is imported where it is used: after measuring, never before.
+SciPy takes half a second to import, so it is imported where it is used: by the process that plans and reports, never by
+one that measures.
 """
 
 from __future__ import annotations

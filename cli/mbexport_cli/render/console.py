@@ -33,7 +33,8 @@ def live(stream: TextIO) -> Iterator["Report"]:
     """A line that says what is being done, with a bar once a share of the whole is known; it vanishes at the end."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
     console = Console(file=stream, highlight=False, markup=False)
-    with Progress(*columns, console=console, transient=True) as progress:
+    # What Python's print writes is the engines' affair: rich would bring it to the terminal.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as progress:
         task = progress.add_task("", total=None)
 
         def report(message: str, share: float | None = None, /) -> None:

@@ -57,6 +57,9 @@ def stored(report: "BenchReport") -> Iterator[RenderableType]:
     for row in report.failed:
         place = f"{row.artifact} {row.runtime} {row.mode}"
         yield Text(f"{place}: could not be measured: {row.reason}", style="bold red")
+    for row in report.unprepared:
+        place = f"{row.artifact} {row.runtime} {row.mode}"
+        yield Text(f"{place}: measured, but did not start with what its engine kept: {row.reason}", style="bold red")
     for path in report.profiles.values():
         yield f"profile:  {path}"
     for reason in report.replaced:
