@@ -139,7 +139,7 @@ agree to ``NOISY_BETWEEN_SHARE``. Where runs differ by 1.5%
 (standard deviation) it brings 3.4 false alarms in 100 down to 1.3 and costs 2 of 100 slowdowns of 10%; with more than
 0.75% fewer than 95 would be caught there."""
 DIFF_MOST_RUN_TO_RUN_SHARE = 0.25
-"""The most that two runs are taken to differ as a whole, where their processes differ by more than ``NOISY_BETWEEN_SHARE``.
+"""The most that two runs are taken to differ as a whole, where processes differ by more than ``NOISY_BETWEEN_SHARE``.
 
 Of 66 pairs of runs of the same thing on a shared virtual machine, each half a minute to a minute after the other, 19
 would have been called faster or slower with 0.75%; they stood up to 26% apart. With what the processes of the less

@@ -78,7 +78,7 @@ def test_a_bench_that_goes_on_says_what_is_left(here: Path, monkeypatch: pytest.
     first, _, taken = done.stderr.splitlines()
     assert first == "20 s for 1 row: 3 of 5 processes to run, each measuring for about 3 s"
     assert re.fullmatch(
-        r"2 processes taken over from \d\d:\d\d, when a bench was stopped; --fresh measures them again", taken
+        r"2 processes taken over from \d\d:\d\d, when a bench was stopped; bench --fresh measures them again", taken
     )
 
 

@@ -1,7 +1,5 @@
 """``mbexport bench``."""
 
-import datetime as dt
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +13,6 @@ from mbexport_cli.options import Json, Profiles, Verbose, choice
 if TYPE_CHECKING:
     from mbexport.bench import Settings
     from mbexport.bench.budget import BudgetPlan
-    from mbexport.bench.rows import TakenOver
 
 EPILOG = "Example: mbexport bench artifacts/mobilenet_v3_small_1.0_224 --budget 1m"
 _CELLS, _HOW = "What is measured", "How"
@@ -115,7 +112,6 @@ def main(
     from mbexport_cli import render
     from mbexport_cli.screen import screen
 
-    messages = sys.stderr  # the screen keeps what the engines print off it
     with screen(verbose=verbose) as own:
         from mbexport.artifact import read_artifact
         from mbexport.bench.run import prepare
@@ -126,9 +122,9 @@ def main(
         targets = resolve_targets(cells.runtime)
         prepared = prepare(opened, targets, settings, profiles=profiles, fresh=how.fresh)
         if prepared.plan is not None:
-            typer.echo(_budget_text(prepared.plan), file=messages)
+            own.note(_budget_text(prepared.plan))
         if prepared.taken_over is not None:
-            typer.echo(_taken_over_text(prepared.taken_over), file=messages)
+            own.note(render.taken_over_text(prepared.taken_over))
         with own.progress() as progress:
             report = prepared.run(progress)
             if how.ops:
@@ -152,12 +148,6 @@ def _budget_text(plan: "BudgetPlan") -> str:
         f"enough for p99 of calls up to about {_two_digits(plan.p99_up_to_s * 1e3)} ms, "
         f"for p90 of calls up to {_two_digits(plan.p90_up_to_s * 1e3)} ms"
     )
-
-
-def _taken_over_text(taken: "TakenOver") -> str:
-    began = dt.datetime.fromisoformat(taken.measured_from).astimezone()
-    processes = f"{taken.processes} process{'' if taken.processes == 1 else 'es'}"
-    return f"{processes} taken over from {began:%H:%M}, when a bench was stopped; --fresh measures them again"
 
 
 def _two_digits(value: float) -> str:

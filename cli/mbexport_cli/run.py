@@ -58,6 +58,8 @@ def main(
             )
             settings = bench.Settings(threads=[threads])
             measured = bench.bench([built.artifact], targets, settings, profiles=profiles, progress=progress)
+        if measured.taken_over is not None:
+            own.note(render.taken_over_text(measured.taken_over))
         own.result(documents.run(built, checked, measured), render.run(built, checked, measured), json=json)
     if measured.failed or not checked.passed:
         raise typer.Exit(1)

@@ -12,7 +12,7 @@ from mbexport_cli.render.diff import changes
 from mbexport_cli.render.doctor import diagnosis
 from mbexport_cli.render.evaluate import evaluated
 from mbexport_cli.render.explain import layers_svg
-from mbexport_cli.render.latency import benched
+from mbexport_cli.render.latency import benched, taken_over_text
 from mbexport_cli.render.merge import merged
 from mbexport_cli.render.operators import operators
 from mbexport_cli.render.predict import predicted
@@ -41,6 +41,7 @@ __all__ = [
     "recommended",
     "reported",
     "run",
+    "taken_over_text",
     "validated",
     "write",
 ]

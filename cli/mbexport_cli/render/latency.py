@@ -1,5 +1,6 @@
 """Measured latencies: tables, reasons, and where they were stored."""
 
+import datetime as dt
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,15 @@ from mbexport_cli.render.parts import heading, milliseconds, new_table, note, re
 if TYPE_CHECKING:
     from mbexport.artifact import Artifact
     from mbexport.bench import BenchReport, BenchRow
+    from mbexport.bench.rows import TakenOver
     from mbexport.profile import ColdStart
+
+
+def taken_over_text(taken: "TakenOver") -> str:
+    """A line on what an earlier bench left."""
+    began = dt.datetime.fromisoformat(taken.measured_from).astimezone()
+    processes = f"{taken.processes} process{'' if taken.processes == 1 else 'es'}"
+    return f"{processes} taken over from {began:%H:%M}, when a bench was stopped; bench --fresh measures them again"
 
 
 def benched(artifacts: "Sequence[Artifact]", report: "BenchReport") -> Iterator[RenderableType]:
