@@ -127,9 +127,9 @@ NOISY_DRIFT_SHARE = 0.1
 DIFF_ABOVE_SHARE = 0.05
 """Change of the p50 that ``profile diff`` calls faster or slower where it is given no other.
 
-With five processes a row that differ by 1% (standard deviation), 99 of 100 slowdowns of 10% are caught and equals raise
-no alarm in 300 draws; drawn from the shipped one-thread rows, of which nearly all are noisy, 7 are caught and no alarm
-is raised (benchmarks/diff_power.py).
+With five processes a row that differ by 1% (standard deviation), slowdowns of 10% are all caught in 300 draws and equals
+raise no alarm; where one process in ten is hit, 94 of 100 are caught; drawn from the shipped one-thread rows, of which
+most are noisy, 41, with 0.3 alarms in 100 (benchmarks/diff_power.py).
 """
 DIFF_RUN_TO_RUN_SHARE = 0.0075
 """How far two runs of the same thing, one after the other, differ as a whole, which their own processes cannot show.
@@ -141,9 +141,9 @@ agree to ``NOISY_BETWEEN_SHARE``. Where runs differ by 1.5%
 DIFF_MOST_RUN_TO_RUN_SHARE = 0.25
 """The most that two runs are taken to differ as a whole, where processes differ by more than ``NOISY_BETWEEN_SHARE``.
 
-Of 66 pairs of runs of the same thing on a shared virtual machine, each half a minute to a minute after the other, 19
-would have been called faster or slower with 0.75%; they stood up to 26% apart. With what the processes of the less
-steady side differ, up to this, it was one. What that costs is told in docs/benchmarking.md.
+Of 58 pairs of runs of the same thing on a shared virtual machine, each half a minute after the other, 6 would have been
+called faster or slower with 0.75%; they stood up to 20% apart. With what the processes of the less steady side differ,
+all but the slowest and up to this, it was one. What that costs is told in docs/benchmarking.md.
 """
 DIFF_MIN_PROCESSES = 3
 """With fewer processes on a side nothing is known of how far they differ."""
