@@ -48,7 +48,7 @@ def change_of(a_s: Sequence[float], b_s: Sequence[float], threshold: float) -> C
     The ratio is that of the geometric means of the lower half of each side. The interval runs from B's least over the
     greatest of A's lower half to the greatest of B's lower half over A's least (of three processes, the greatest of
     all). It is wider for what two runs may differ as a whole: a little where the processes of both sides agree, all but
-    one, and where they do not by as much as those of the less steady side differ. To exclude 1 by chance alone, all five
+    one, and where they do not by as much as those of the less steady side. To exclude 1 by chance alone, all five
     processes of one side must exceed three of the other's: 21 of 252 orders on each side. So it holds in 83 of 100,
     whatever the noise within a run, and in 94 to 98 where undisturbed processes differ by 1% to 2%. Verdicts ask for a
     ratio beyond the threshold besides.
