@@ -128,8 +128,8 @@ DIFF_ABOVE_SHARE = 0.05
 """Change of the p50 that ``profile diff`` calls faster or slower where it is given no other.
 
 With five processes a row that differ by 1% (standard deviation), slowdowns of 10% are all caught in 300 draws and
-equals raise no alarm; where one process in ten is hit, 94 of 100 are caught; drawn from the shipped one-thread rows, of which
-most are noisy, 41, with 0.3 alarms in 100 (benchmarks/diff_power.py).
+equals raise no alarm; where one process in ten is hit, 94 of 100 are caught; drawn from the shipped one-thread rows,
+of which most are noisy, 41, with 0.3 alarms in 100 (benchmarks/diff_power.py).
 """
 DIFF_RUN_TO_RUN_SHARE = 0.0075
 """How far two runs of the same thing, one after the other, differ as a whole, which their own processes cannot show.
