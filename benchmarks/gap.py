@@ -22,30 +22,33 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from gap_bench.parts import products
-from gap_bench.profilers import openvino_profile, ort_profile
 from mbexport import hardware, serde
 from mbexport.artifact import read_reference
 from mbexport.bench.timing import Limits, time_calls, warm_up
 from mbexport.pipeline import build
 from mbexport.runtimes import SessionOptions, load_engine
+from mbexport.runtimes.profiled import Watch, load_profiler
 from mbexport.spec import ModelSpec
 from peer_bench.prepare import version_of
 from peer_bench.report import machine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from gap_bench.parts import Product
-    from gap_bench.profilers import Timed
+    from mbexport.runtimes.profiled import ProfiledNode
 
 ROOT = Path(__file__).parents[1]
 SPECS = (ModelSpec(variant="large"), ModelSpec(variant="small"), ModelSpec(variant="v2"))
-PROFILERS = {"ort": ort_profile, "openvino": openvino_profile}
+ENGINES = ("ort", "openvino")
+ONE_THREAD = SessionOptions(mode="parity", threads=1, batch=1)
 CONVOLUTIONS = ((256, 256, 28), (512, 512, 14), (128, 128, 56), (96, 576, 14), (480, 80, 14))
 """(channels in, channels out, side) of the 1x1 convolutions that the machine's rate is sought with."""
 RUNS = 300
+MOST_S = 30.0
+"""How long a profiler may watch; OpenVINO's needs the model compiled anew for every ten runs."""
 METHOD = """\
 One thread, batch 1, float32. The fastest 1x1 convolution here makes {rate:.0f} GFLOP/s; what a network's
 multiply-accumulates would take at that rate is its limit. The parts are medians from each runtime's own profiler."""
@@ -53,7 +56,7 @@ multiply-accumulates would take at that rate is its limit. The parts are medians
 
 def latency_s(engine: str, path: Path, feeds: dict[str, NDArray[np.float32]]) -> float:
     """Median of single calls, one thread."""
-    with load_engine(engine).open(path, "cpu", SessionOptions(mode="parity", threads=1, batch=1)) as session:
+    with load_engine(engine).open(path, "cpu", ONE_THREAD) as session:
         calls = itertools.repeat(session.bind(feeds))
         warm_up(calls)
         samples_ns, _ = time_calls(calls, Limits(RUNS))
@@ -74,11 +77,11 @@ def best_rate(folder: Path) -> float:
         path = folder / "conv.onnx"
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
         feeds = {"x": np.random.default_rng(1).normal(size=(1, channels, side, side)).astype(np.float32)}
-        rates += [kernel.size * side**2 / latency_s(engine, path, feeds) for engine in PROFILERS]
+        rates += [kernel.size * side**2 / latency_s(engine, path, feeds) for engine in ENGINES]
     return max(rates)
 
 
-def table(found: list[Product], timed: list[Timed], rate: float) -> Iterator[str]:
+def table(found: list[Product], timed: Sequence[ProfiledNode], rate: float) -> Iterator[str]:
     """One row a kind of node, the costliest first."""
     kind_of = {name: product.kind for product in found for name in product.names}
     macs: Counter[str] = Counter()
@@ -86,9 +89,11 @@ def table(found: list[Product], timed: list[Timed], rate: float) -> Iterator[str
         macs[product.kind] += product.macs
     times_us: Counter[str] = Counter()
     counts: Counter[str] = Counter()
-    for node in timed:
-        kind = next((kind_of[name] for name in sorted(node.names) if name in kind_of and _is_product(node.op)), node.op)
-        times_us[kind] += node.time_us  # type: ignore[assignment]
+    for node in (node for node in timed if any(node.times_s)):
+        names = sorted([node.name, *node.origins])
+        kinds = (kind_of[name] for name in names if name in kind_of and _is_product(node.operator))
+        kind = next(kinds, node.operator)
+        times_us[kind] += statistics.median(node.times_s) * 1e6  # type: ignore[assignment]
         counts[kind] += 1
     total_us = sum(times_us.values())
     yield "| part | nodes | ms | share | at that rate, ms | over it, ms |"
@@ -118,15 +123,16 @@ def page(folder: Path) -> str:
     for spec in SPECS:
         artifact = build(spec, out=folder).artifact
         feeds = {name: array[:1] for name, array in read_reference(artifact).inputs.items()}
-        for engine, profile in PROFILERS.items():
+        for engine in ENGINES:
             path = artifact.model_path(f"{engine}:cpu")
             found = products(onnx.load(path))
             limit_s = sum(product.macs for product in found) / rate
             measured_s = latency_s(engine, path, feeds)
+            profile = load_profiler(engine)(path, "cpu", ONE_THREAD, [feeds], Watch(RUNS, MOST_S))
             parts += [
                 f"## {spec.slug}, {engine}",
                 f"p50 {measured_s * 1e3:.3f} ms, limit {limit_s * 1e3:.3f} ms: {measured_s / limit_s:.2f} times.",
-                "\n".join(table(found, profile(path, feeds, RUNS), rate)),
+                "\n".join(table(found, profile.nodes, rate)),
             ]
     return "\n\n".join(parts) + "\n"
 
