@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from scipy.stats import bootstrap
 
 from mbexport.bench.plan import Cell, WorkerPlan
 from mbexport.bench.process import run_worker
@@ -38,6 +39,12 @@ class Agreement(msgspec.Struct, frozen=True):
         """Median over the rounds of ours over theirs, less 1: what drifts in the machine drops out of a round."""
         return statistics.median(ours / theirs for ours, theirs in zip(self.ours_s, theirs_s, strict=True)) - 1
 
+    def interval(self, theirs_s: Sequence[float]) -> tuple[float, float]:
+        """95% percentile bootstrap of that median."""
+        ratios = [ours / theirs - 1 for ours, theirs in zip(self.ours_s, theirs_s, strict=True)]
+        found = bootstrap((ratios,), statistics.median, method="percentile", vectorized=False, rng=0, n_resamples=2000)
+        return found.confidence_interval.low, found.confidence_interval.high
+
 
 def measure(artifact: Artifact, engine: str, rounds: int, seconds: float) -> Agreement:
     """Fresh processes in turns, each round in another order."""
@@ -57,9 +64,15 @@ def page(found: Sequence[Agreement]) -> Iterator[str]:
     yield "| network | engine | p50 ms | over a bare loop | over benchmark_app |"
     yield "|---|---|---:|---:|---:|"
     for one in found:
-        app = f"{one.off_by(one.app_s):+.1%}" if one.app_s else "-"
         p50_ms = statistics.median(one.ours_s) * 1e3
-        yield f"| {one.cell} | {one.engine} | {p50_ms:.3f} | {one.off_by(one.bare_s):+.1%} | {app} |"
+        yield f"| {one.cell} | {one.engine} | {p50_ms:.3f} | {_off(one, one.bare_s)} | {_off(one, one.app_s)} |"
+
+
+def _off(one: Agreement, theirs_s: Sequence[float]) -> str:
+    if not theirs_s:
+        return "-"
+    low, high = one.interval(theirs_s)
+    return f"{one.off_by(theirs_s):+.1%} [{low:+.1%}, {high:+.1%}]"
 
 
 def met(found: Sequence[Agreement]) -> bool:
