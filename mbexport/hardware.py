@@ -99,7 +99,7 @@ def usable_threads(root: Path = Path("/")) -> ThreadPlan:
     threads, most = cores, len(cpus)
     quota = cpu_quota(root)
     if quota is not None:
-        reasons.append(f"a cgroup quota of {quota:g} CPUs")
+        reasons.append(f"a cgroup quota of {quota:g} CPU{'' if quota == 1 else 's'}")
         # A thread beyond the whole CPUs of the quota would be throttled in every period.
         threads, most = min(threads, max(1, math.floor(quota))), min(most, max(1, math.ceil(quota)))
     return ThreadPlan(threads=threads, most=most, reasons=reasons)
