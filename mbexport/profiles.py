@@ -195,3 +195,8 @@ def same_machine(one: Hardware, other: Hardware) -> bool:
     """Whether two descriptions fit one machine: equal but for a little memory."""
     alike = msgspec.structs.replace(one, memory_bytes=other.memory_bytes) == other
     return alike and math.isclose(one.memory_bytes, other.memory_bytes, rel_tol=_MEMORY_TOLERANCE)
+
+
+def unlike_fields(one: Hardware, other: Hardware) -> list[str]:
+    """The names of the fields in which two descriptions differ."""
+    return [name for name in one.__struct_fields__ if getattr(one, name) != getattr(other, name)]

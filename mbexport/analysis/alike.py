@@ -5,10 +5,8 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-import msgspec
-
 from mbexport.errors import InputError
-from mbexport.profiles import same_machine
+from mbexport.profiles import same_machine, unlike_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -151,8 +149,7 @@ def _inputs(row: Measurement) -> dict[str, object]:
 
 
 def _machine(one: Hardware, other: Hardware) -> dict[str, tuple[object, object]]:
-    mine, others = msgspec.structs.asdict(one), msgspec.structs.asdict(other)
-    return {name: (mine[name], others[name]) for name in mine if mine[name] != others[name]}
+    return {name: (getattr(one, name), getattr(other, name)) for name in unlike_fields(one, other)}
 
 
 def _differ(subject: Subject, values: Mapping[str, tuple[object, object]]) -> Difference:

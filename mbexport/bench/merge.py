@@ -11,7 +11,16 @@ from mbexport import serde
 from mbexport.bench.store import README
 from mbexport.bench.table import table_text
 from mbexport.errors import DocumentError, InputError
-from mbexport.profiles import list_profiles, locked, merge, profile_path, read_folder, read_profile, same_machine
+from mbexport.profiles import (
+    list_profiles,
+    locked,
+    merge,
+    profile_path,
+    read_folder,
+    read_profile,
+    same_machine,
+    unlike_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -193,8 +202,7 @@ def _joined(held: LatencyProfile | None, origin: Path | None, source: _Source) -
 
 
 def _unlike(one: Hardware, other: Hardware) -> str:
-    names = [name for name in one.__struct_fields__ if getattr(one, name) != getattr(other, name)]
-    return f"two machines of the name {one.slug}, which differ in {', '.join(names)}"
+    return f"two machines of the name {one.slug}, which differ in {', '.join(unlike_fields(one, other))}"
 
 
 def _refuse(source: _Source, origin: Path, why: str) -> NoReturn:

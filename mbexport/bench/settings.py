@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mbexport.bench.plan import Cell, choose_batch, choose_threads
 from mbexport.errors import InputError
-from mbexport.profiles import same_machine
+from mbexport.profiles import same_machine, unlike_fields
 from mbexport.runtimes import split_target
 
 if TYPE_CHECKING:
@@ -82,11 +82,10 @@ def refuse_other_machines(stored: Mapping[Path, LatencyProfile], machine: Hardwa
     for path, profile in stored.items():
         held = profile.hardware
         if not same_machine(held, machine):
-            unlike = [name for name in held.__struct_fields__ if getattr(held, name) != getattr(machine, name)]
             raise InputError(
                 f"{path} is of another machine of this one's name ({held.cpu}, {held.physical_cores} cores, "
                 f"{held.memory_bytes / 2**30:.1f} GiB; here {machine.memory_bytes / 2**30:.1f} GiB), which differs in "
-                f"{', '.join(unlike)}; choose another --profiles DIR"
+                f"{', '.join(unlike_fields(held, machine))}; choose another --profiles DIR"
             )
 
 
