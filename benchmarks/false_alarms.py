@@ -2,8 +2,9 @@
 
     python benchmarks/false_alarms.py [--part NAME]... [--seed N]... [--json FILE]
 
-The cells of benchmarks/grid.py, calibrated random weights of three seeds; both CPU runtimes, parity and production, one
-and two threads, batches of 8 and 1. Exits 1 where a row fails. What is in the file already is not done again.
+The cells of benchmarks/grid.py, and heads of two and of three classes, calibrated random weights of three seeds; both
+CPU runtimes, parity and production, one and two threads, batches of 8 and 1. Exits 1 where a row fails. What is in the
+file already is not done again.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from grid import PARTS, RUNTIMES
+import grid
 from mbexport.pipeline import build
+from mbexport.spec import ExportOptions, ModelSpec
 from mbexport.validate import Checks, validate
 
 if TYPE_CHECKING:
@@ -27,6 +29,16 @@ if TYPE_CHECKING:
 
     from grid import Cell
 
+
+def heads() -> Iterator[Cell]:
+    """Of few classes, where the most is left to chance."""
+    for classes in (2, 3):
+        for variant in ("v2", *grid.V3):
+            yield ModelSpec(variant=variant, classes=classes), ExportOptions(), 1
+        yield ModelSpec(variant="small", minimalistic=True, classes=classes), ExportOptions(), 1
+
+
+PARTS = {**grid.PARTS, "heads": heads}
 CHECKS = Checks(batches=(8, 1))
 THREADS = (1, 2)
 
@@ -50,7 +62,7 @@ def rows(part: str, number: int, cell: Cell, seed: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="mbexport-") as folder:
         artifact = build(spec, export=export, seed=seed, out=Path(folder)).artifact
         for threads in THREADS:
-            for row in validate(artifact, RUNTIMES, CHECKS, threads=threads).rows:
+            for row in validate(artifact, grid.RUNTIMES, CHECKS, threads=threads).rows:
                 yield Row(
                     f"{part} {number}: {spec.slug} {export.layout}",
                     seed,

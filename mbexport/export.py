@@ -149,7 +149,7 @@ def _converted(
         proto = subject.network.to_onnx(min(export.opset, MAX_NATIVE_OPSET))
         about, rule, kinds = with_what_the_graph_tells(subject.about, proto, labels)
     with clock.step("run Keras for reference"):
-        reference = reference_of(subject, rule)
+        reference = reference_of(subject, rule, kinds)
     contract = input_contract(rule, about.sizes[0], subject.network.picture_shape[2], export, dynamic=about.is_dynamic)
     reference = in_form(reference, contract, rule)
     if order.golden is not None:

@@ -22,6 +22,7 @@ from mbexport.graph.opset import ir_version
 from mbexport.graph.tools import light_proto
 from mbexport.manifest import GraphReport, Manifest
 from mbexport.outputs import compare_output, threshold_db
+from mbexport.pictures import in_fours, joined
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -38,7 +39,7 @@ TOOLS = ("tensorflow", "keras", "tf2onnx", "onnx", "onnx-ir", "onnxscript", "num
 
 @dataclass(frozen=True)
 class Seen:
-    """What the finished graph's tensors held on the reference pictures: samples, and which knees they crossed."""
+    """What the finished graph's tensors held on the first four pictures: samples, and which knees they crossed."""
 
     trace: Trace
     coverage: Coverage
@@ -50,7 +51,7 @@ def finish(
     """Open the size where the contract does, check the whole against Keras, and fix the batch; in place.
 
     Returns:
-        What was seen of the graph's tensors meanwhile, on the first size's pictures.
+        What was seen of the graph's tensors meanwhile, on the first four pictures of the first size.
 
     Raises:
         ConversionError: an output does not agree with Keras's float64, to the limit that ``validate`` holds runtimes
@@ -69,14 +70,19 @@ def _check_whole(
 ) -> Seen:
     ops = {node.op_type for node in graph.graph}
     seen = None
+    names = [output.name for output in outputs]
     for at_size in reference.each:
-        answers = run_model(graph, at_size.inputs, expose=seen is None)
-        if seen is None:
-            proto, _ = light_proto(graph)
-            seen = Seen(trace_of(answers), knee_coverage(proto.graph, {**at_size.inputs, **answers}))
+        parts = []
+        for inputs in in_fours(at_size.inputs):
+            answers = run_model(graph, inputs, expose=seen is None)
+            if seen is None:
+                proto, _ = light_proto(graph)
+                seen = Seen(trace_of(answers), knee_coverage(proto.graph, {**inputs, **answers}))
+            parts.append({name: answers[name] for name in names if name in answers})
+        whole = joined(parts)
         for output in outputs:
             truth = at_size.keras_float64[output.name]
-            comparison = compare_output(output, truth, answers, threshold_db(output, at_size, ops))
+            comparison = compare_output(output, truth, whole, threshold_db(output, at_size, ops))
             if not comparison:
                 where = f"{output.name}{size_label(contract, at_size)}"
                 raise ConversionError(f"the graph does not agree with Keras on {where}: {comparison.reason}")

@@ -18,7 +18,8 @@ the network that is worst. Of the faults of benchmarks/mutations.py the weakest 
 F32_MOST_MARGIN_DB = 40.0
 """The most that chance may add to that, where an output holds a few numbers (:mod:`mbexport.accuracy.chance`).
 
-With 4 classes or more it adds nothing to 4 pictures, with 2 classes it makes 24 dB of the 12.
+It adds nothing to as many pictures as references have (:func:`mbexport.pictures.reference_count`); of 4 pictures of 2
+classes, as older artifacts hold them, it makes 24 dB.
 """
 
 IMAGES_MARGIN_DB = 30.0
@@ -40,7 +41,7 @@ F32_ROUNDING_DB = 144.5
 F32_LEAST_FLOOR_DB = 60.0
 """Below this noise floor an artifact's reference proves nothing.
 
-At 60 dB the limit is 52 dB: noise of a four-hundredth of the signal would pass, more than many a wrong graph makes. The
+At 60 dB the limit is 48 dB: noise of a 250th of the signal would pass, more than many a wrong graph makes. The
 networks of benchmarks/grid.py stand above 95 dB.
 """
 

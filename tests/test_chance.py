@@ -8,8 +8,9 @@ import pytest
 from scipy import stats
 
 from mbexport import thresholds
-from mbexport.accuracy.chance import chance_db
+from mbexport.accuracy.chance import chance_db, free_numbers
 from mbexport.manifest import OutputContract
+from mbexport.pictures import reference_count
 
 if TYPE_CHECKING:
     from mbexport.manifest import OutputKind
@@ -44,3 +45,18 @@ def test_more_numbers_leave_less_to_chance() -> None:
 
 def test_of_a_single_number_nothing_can_be_said() -> None:
     assert allowed_db(1, 1) == allowed_db(1, 2) == math.inf
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "logits", "features"])
+@pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 10, 1000])
+def test_a_reference_has_pictures_enough_for_the_limit_of_float32(classes: int, kind: OutputKind) -> None:
+    count = reference_count(free_numbers(kind, [classes]))
+    assert allowed_db(count, classes, kind) <= thresholds.F32_MARGIN_DB
+    assert count == 4 or allowed_db(count // 2, classes, kind) > thresholds.F32_MARGIN_DB
+
+
+def test_free_numbers() -> None:
+    assert free_numbers("probabilities", [2]) == free_numbers("logits", [2]) == 1  # centring takes the other
+    assert free_numbers("features", [2]) == 2
+    assert free_numbers("features", [7, 7, 96]) == 7 * 7 * 96
+    assert free_numbers("probabilities", [1]) == 1

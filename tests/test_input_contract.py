@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mbexport.artifact import read_artifact, read_labels, read_reference, write_artifact
 from mbexport.build import build_model
 from mbexport.diagnose import contract_fault
-from mbexport.pictures import REFERENCE_PICTURES, REFERENCE_SEED, pictures
+from mbexport.pictures import REFERENCE_PICTURES, REFERENCE_SEED, pictures, reference_pictures
 from mbexport.pipeline import build
 from mbexport.spec import ExportOptions, InputType, Layout, ModelSpec, Preprocess
 from mbexport.validate import Checks, validate
@@ -225,14 +225,14 @@ def test_golden_pictures_catch_a_contract_that_nothing_else_contradicts(tmp_path
     contract = msgspec.structs.replace(artifact.manifest.input, colour_order="BGR")
     model = onnx.load(artifact.path / "model.onnx")
     del model.metadata_props[:]
-    shortened = replace(
+    turned = replace(
         reference,
-        inputs={name: array[:3] for name, array in reference.inputs.items()},
-        keras_float32={name: array[:3] for name, array in reference.keras_float32.items()},
-        keras_float64={name: array[:3] for name, array in reference.keras_float64.items()},
+        inputs={name: array[::-1] for name, array in reference.inputs.items()},
+        keras_float32={name: array[::-1] for name, array in reference.keras_float32.items()},
+        keras_float64={name: array[::-1] for name, array in reference.keras_float64.items()},
     )
     manifest = msgspec.structs.replace(artifact.manifest, input=contract)
-    wrong = write_artifact(tmp_path, manifest, {"model.onnx": model.SerializeToString()}, shortened, name="wrong")
+    wrong = write_artifact(tmp_path, manifest, {"model.onnx": model.SerializeToString()}, turned, name="wrong")
     for reason in reasons(wrong, TARGETS):
         assert "it takes colours as RGB, its contract says BGR" in reason
         assert reason.endswith("on golden picture 1")
@@ -317,3 +317,14 @@ def test_references_of_older_artifacts_still_tell_a_wrong_contract(plain: dict[s
     assert contract_fault(contract, reference) is None
     wrong = msgspec.structs.replace(contract, colour_order="BGR")
     assert "colours come as BGR" in str(contract_fault(wrong, reference))
+
+
+@pytest.mark.parametrize("count", [0, 1, 12])
+def test_a_reference_of_any_length_is_looked_at(plain: dict[str, Artifact], count: int) -> None:
+    artifact = plain["small"]
+    contract, stored = artifact.manifest.input, read_reference(artifact)
+    shown = reference_pictures(*contract.size_of(stored.inputs["input"]), max(count, 1))[:count].astype(np.float32)
+    wrong = msgspec.structs.replace(contract, colour_order="BGR")
+    reference = replace(stored, inputs={"input": shown})
+    assert contract_fault(contract, reference) is None
+    assert (contract_fault(wrong, reference) is not None) == (count > 0)

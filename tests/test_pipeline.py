@@ -140,6 +140,16 @@ def test_reference_is_keras_in_two_precisions(small_artifact: Artifact) -> None:
     assert not np.array_equal(single, double)
 
 
+def test_a_head_of_two_classes_is_held_to_the_limit_of_all_others(tmp_path: Path) -> None:
+    artifact = build(msgspec.structs.replace(SMALL, classes=2), out=tmp_path).artifact
+    report = validate(artifact, RUNTIMES)
+    assert report.passed, report.rows
+    assert report.batches == [12, 1]
+    for row in report.rows:
+        if row.precision.effective == "f32":
+            assert row.threshold_origin.startswith("12 dB under Keras's own float32")
+
+
 def test_v2_contract(tmp_path: Path) -> None:
     spec = ModelSpec(variant="v2", alpha=0.35, height=32, width=32)
     contract = build(spec, out=tmp_path).artifact.manifest.input

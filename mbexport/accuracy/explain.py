@@ -17,6 +17,7 @@ from mbexport.accuracy.tolerance import Tolerances
 from mbexport.accuracy.trial import Trial
 from mbexport.artifact import read_trace
 from mbexport.errors import ArtifactError, EngineError
+from mbexport.pictures import REFERENCE_PICTURES
 from mbexport.runtimes import SessionOptions
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 
-RIGHT_HERE = "on the reference pictures of the first size every node is right; the row"
+RIGHT_HERE = "on the first four reference pictures every node is right; the row"
 
 
 class Explainer:
@@ -47,7 +48,7 @@ class Explainer:
 
     def __init__(self, artifact: Artifact, probe: Probe, threads: int | None) -> None:
         self._artifact = artifact
-        self._probe = probe
+        self._probe = probe.first(REFERENCE_PICTURES)  # those that the trace is of
         self._threads = threads
         self._opened: dict[Path, tuple[onnx.ModelProto, Trace, Tolerances]] = {}
 
@@ -59,8 +60,9 @@ class Explainer:
         """
         model, trace, tolerances = self._open(self._artifact.model_path(row.runtime))
         contract = self._artifact.manifest.input
-        size, batch = contract.size_of(self._probe.pictures), contract.shape[0] or row.batch
-        options = SessionOptions(mode=row.mode, threads=self._threads, batch=batch, size=size)
+        pictures = self._probe.pictures
+        batch = contract.shape[0] or min(row.batch, len(pictures))
+        options = SessionOptions(mode=row.mode, threads=self._threads, batch=batch, size=contract.size_of(pictures))
         search = Search(model, row.runtime, options, self._probe.inputs, trace, tolerances.of(None))
         right_here = row.passed or self._is_right(row, batch)
         precision = narrower(row.precision.effective or _precision_of(search)) if row.mode == "production" else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from mbexport import thresholds
 from mbexport.accuracy.limits import Limit, float32_limits
 from mbexport.errors import UntiedGraphError
 from mbexport.outputs import comparable, images_limit_db
+from mbexport.pictures import joined
 from mbexport.reference import Reference
 from mbexport.spec import size_text
 
@@ -45,6 +46,11 @@ class Probe:
     def pictures(self) -> NDArray[Any]:
         """The network's only input."""
         return next(iter(self.inputs.values()))
+
+    def first(self, count: int) -> Probe:
+        """No more than so many pictures of it."""
+        inputs, truth = ({name: array[:count] for name, array in part.items()} for part in (self.inputs, self.truth))
+        return replace(self, inputs=inputs, truth=truth, names=self.names[:count])
 
 
 def stored_probes(artifact: Artifact, stored: Reference) -> Iterator[Probe]:
@@ -91,7 +97,7 @@ def image_probe(artifact: Artifact, stored: Reference, paths: Sequence[Path], pr
         found = (inputs, evaluate(model, inputs), evaluate(doubled, inputs))
         single, double = ({name: array[:1] for name, array in part.items()} for part in found[1:])
         parts.append(({contract.name: shown}, single, double))
-    every, answered, truth = (_joined([part[kind] for part in parts]) for kind in range(3))
+    every, answered, truth = (joined([part[kind] for part in parts]) for kind in range(3))
     reference = Reference(every, answered, truth)
     limits = {
         output.name: Limit(
@@ -124,10 +130,6 @@ def _require_keras(artifact: Artifact, stored: Reference, doubled: onnx.ModelPro
             f"--images takes the graph in float64 for its truth, and output {output.name} is not Keras's there "
             f"({found}, at least {thresholds.RAW_GRAPH_DB:.0f} dB expected); leave --images out"
         )
-
-
-def _joined(parts: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def size_label(contract: InputContract, reference: Reference) -> str:

@@ -1,4 +1,4 @@
-"""``trace.npz``: what every tensor of the finished graph held on the reference pictures, in samples.
+"""``trace.npz``: what every tensor of the finished graph held on the first four reference pictures, in samples.
 
 The graph as a whole was proven against Keras when it was built, so its inner tensors are the truth that ``--explain``
 holds a runtime's to, on a machine that has neither Keras nor TensorFlow.
