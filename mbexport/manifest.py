@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 OutputKind = Literal["probabilities", "logits", "features"]
+Precision = Literal["f32", "f16", "int8"]
 
 
 class InputContract(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +121,36 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
     """The others, such as ``expanded_conv_3/Clip at 6``."""
 
 
+class QuantizedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """One model file of a narrower precision."""
+
+    islands: list[str]
+    """Nodes left in float32, by name."""
+    ranges: dict[str, tuple[float, float]] = {}
+    """Tensor -> the least and the greatest number that its 8 bits tell apart, of any channel; none in f16."""
+    sqnr_db: dict[str, float | None]
+    """Output -> SQNR of the file, computed as it says, against Keras's float64 on the reference pictures; None where it
+    is equal."""
+
+
+class Derivation(msgspec.Struct, frozen=True, kw_only=True):
+    """How an artifact of a narrower precision was made of one in float32."""
+
+    source_sha256: str
+    """Of the float32 artifact's ``model.onnx``."""
+    method: str
+    """In words, for the record."""
+    pictures_sha256: list[str] = []
+    """Of the calibration pictures' files, in the order in which they were used."""
+    weight_levels: int | None = None
+    """The largest 8-bit weight: 127, or 63 where an instruction set without VNNI or its like would saturate."""
+    models: dict[str, QuantizedModel]
+    """By model file."""
+    bf16_sqnr_db: dict[str, float] = {}
+    """Output -> SQNR of the float32 network in bf16 against itself, on the reference pictures: what engines that compute
+    in bf16 what is not narrower add to that. Empty where it was not measured."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """``manifest.json``. ``files`` maps name to sha256; ``models`` maps an engine or target to its model file."""
 
@@ -138,3 +169,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     golden: list[GoldenEntry] = []
     coverage: Coverage | None = None
     """How much of the activations' shapes the reference inputs show; None in artifacts of before it was measured."""
+    precision: Precision = "f32"
+    """Of the weights and activations in the model files."""
+    derivation: Derivation | None = None
+    """None in float32."""

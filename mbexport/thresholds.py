@@ -56,6 +56,13 @@ and a double whose sums are f16 too, in the worst order, 9.7 dB under it. int8: 
 could do, stood 28.6 dB under it, chance included.
 """
 
+FILE_MARGIN_DB = 3.0
+"""How far under an int8 or f16 file's own noise, computed node by node, an engine may stand, besides chance.
+
+The file states its rounding; engines differ in ties and in what they fuse. Over docs/quantization.md's networks they stand
+within 1 dB of it.
+"""
+
 NOISE_FREEDOMS = 60
 """How many independent numbers the noise of one picture's answer is worth, however many classes there are.
 

@@ -9,7 +9,7 @@ import msgspec
 from mbexport.accuracy.checks import Checks
 from mbexport.accuracy.report import ValidationReport, ValidationRow
 from mbexport.artifact import read_reference
-from mbexport.errors import ArtifactError, UntiedGraphError
+from mbexport.errors import ArtifactError, InputError, UntiedGraphError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,6 +47,7 @@ def validate(
     Raises:
         ArtifactError: the model cannot be read, its input has no shape, or the stored reference is too noisy to prove
             anything.
+        InputError: ``checks.images`` with an artifact of a narrower precision.
         PictureError: one of the user's pictures cannot be read.
         UntiedGraphError: they have no truth, for the graph in float64 is not Keras's network.
         MissingError: an engine or device is not here.
@@ -59,6 +60,11 @@ def validate(
     contract = artifact.manifest.input
     if not contract.shape:
         raise ArtifactError(f"{artifact.path}: the manifest gives the input no shape; build the artifact again")
+    if checks.images and artifact.manifest.precision != "f32":
+        raise InputError(
+            f"{artifact.path} is {artifact.manifest.precision}, and --images takes the float32 graph for its truth; "
+            "count right answers with: mbexport evaluate"
+        )
     stored = read_reference(artifact)
     probes = list(stored_probes(artifact, stored))
     fault = metadata_fault(artifact) or contract_fault(contract, stored)
@@ -103,11 +109,17 @@ def explained(
         progress: called with each target and mode before it starts.
 
     Raises:
+        InputError: an artifact of a narrower precision.
         ArtifactError: the artifact has no trace of its tensors, or that of another graph.
     """
     from mbexport.accuracy.explain import Explainer
     from mbexport.accuracy.probes import stored_probes
 
+    if artifact.manifest.precision != "f32":
+        raise InputError(
+            f"{artifact.path} is {artifact.manifest.precision}, and --explain searches float32 networks; "
+            "validate the artifact that it was made of"
+        )
     probe = next(stored_probes(artifact, read_reference(artifact)))
     explainer = Explainer(artifact, probe, threads)
     found = []

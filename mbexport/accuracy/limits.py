@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mbexport import thresholds
 from mbexport.accuracy.chance import chance_db
+from mbexport.accuracy.limit import Limit
 from mbexport.outputs import float32_floor_db, margin_db, threshold_db
 
 if TYPE_CHECKING:
@@ -16,19 +16,13 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from mbexport.accuracy.narrow_limits import NarrowLimits
     from mbexport.accuracy.precisions import Precision
     from mbexport.accuracy.probes import Probe
     from mbexport.artifact import Artifact
     from mbexport.manifest import OutputContract
+    from mbexport.profile import Mode
     from mbexport.reference import Reference
-
-
-@dataclass(frozen=True)
-class Limit:
-    """The least SQNR of one output in dB, and its origin in words."""
-
-    least_db: float
-    origin: str
 
 
 def float32_limits(
@@ -65,11 +59,13 @@ class Limits:
         self.are_derived = min_sqnr_db is None
         self._measured: dict[tuple[int, Precision], Mapping[str, Limit]] = {}
 
-    def of(self, probe: Probe, precision: str) -> Mapping[str, Limit]:
-        """Output -> limit on this probe; ``precision`` is that which the engine says it computes in."""
+    def of(self, probe: Probe, precision: str, target: str, mode: Mode) -> Mapping[str, Limit]:
+        """Output -> limit on this probe; ``precision`` is that which the engine of ``target`` says it computes in."""
         if self._min_sqnr_db is not None:
             asked = Limit(self._min_sqnr_db, "asked for with --min-sqnr")
             return dict.fromkeys((output.name for output in self._artifact.manifest.outputs), asked)
+        if self._artifact.manifest.precision != "f32":
+            return self._of_file.of(probe, target, mode)
         narrow = narrower(precision)
         if narrow is None:
             return probe.float32_limits
@@ -77,6 +73,12 @@ class Limits:
         if key not in self._measured:
             self._measured[key] = self._measure(probe, narrow)
         return self._measured[key]
+
+    @cached_property
+    def _of_file(self) -> NarrowLimits:
+        from mbexport.accuracy.narrow_limits import NarrowLimits
+
+        return NarrowLimits(self._artifact)
 
     @cached_property
     def _model(self) -> onnx.ModelProto:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mbexport import thresholds
-from mbexport.accuracy.limits import Limit, float32_limits
+from mbexport.accuracy.limit import Limit
+from mbexport.accuracy.limits import float32_limits
 from mbexport.errors import UntiedGraphError
 from mbexport.outputs import comparable, images_limit_db
 from mbexport.pictures import joined

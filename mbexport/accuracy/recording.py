@@ -67,7 +67,7 @@ class Recording:
         if name in heard.answers:
             return
         heard.answers[name] = {out.name: answers[out.name] for out in self._outputs if out.name in answers}
-        limits = trial.limits.of(probe, trial.precision)
+        limits = trial.limits.of(probe, trial.precision, trial.target, trial.mode)
         heard.limits[name] = {
             out: SavedLimit(least_db=limit.least_db, origin=limit.origin) for out, limit in limits.items()
         }

@@ -16,7 +16,7 @@ class Precision(msgspec.Struct, frozen=True, kw_only=True):
     ``production`` asks for nothing: ``requested`` is then ``default``.
     """
 
-    requested: Literal["f32", "default"]
+    requested: Literal["f32", "f16", "int8", "default"]
     effective: str | None
 
 

@@ -104,7 +104,7 @@ class Trial:
         return explain(worst, probe.pictures, self.artifact.manifest.input)
 
     def _judged(self, probe: Probe, batch: int, answers: Arrays) -> Iterator[Tried]:
-        limits = self.limits.of(probe, self.precision)
+        limits = self.limits.of(probe, self.precision, self.target, self.mode)
         for output in self.artifact.manifest.outputs:
             truth, limit = probe.truth[output.name], limits[output.name]
             comparison = compare_output(output, truth, answers, limit.least_db)
@@ -120,7 +120,7 @@ class Trial:
 
     def _failed(self, probe: Probe, batch: int, reason: str) -> Tried:
         output = self.artifact.manifest.outputs[0].name
-        limit = self.limits.of(probe, "f32")[output]
+        limit = self.limits.of(probe, "f32", self.target, self.mode)[output]
         return Tried(probe, batch, output, failure(reason, limit.least_db), limit.origin)
 
 

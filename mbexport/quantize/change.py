@@ -1,0 +1,111 @@
+"""What a narrower precision changes in a network's answers, picture by picture, each figure with its interval."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from mbexport.compare import centred_log, sqnr_db
+from mbexport.evaluate import wilson_interval
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mbexport.manifest import OutputContract
+
+_Z95 = 1.959964
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers beside those of the float32 network. Shares of 1; intervals hold 95%."""
+
+    pictures: int
+    top1: float | None = None
+    """Of the narrower network; None without labels."""
+    top1_drop: float | None = None
+    """Float32's top-1 minus this one's."""
+    top1_drop_ci: tuple[float, float] | None = None
+    top5_drop: float | None = None
+    top5_drop_ci: tuple[float, float] | None = None
+    expected_drop: float | None
+    """Of top-1, by the float network's own probabilities of the classes that took another's place; None for features.
+
+    Where those are true, it is the drop's expectation, of much less variance than the drop that labels show: it does
+    not ask whether the coin fell, and pictures whose class stays add nothing."""
+    agreement: float | None
+    """Share of pictures with the same most probable class; None for features."""
+    agreement_ci: tuple[float, float] | None
+    sqnr_db: float | None
+    """In the quantity that is compared: centred logits, or features. None where both are equal or not finite."""
+
+
+def change(
+    output: OutputContract, exact: NDArray[np.float32], narrow: NDArray[np.float32], labels: NDArray[np.int64] | None
+) -> Change:
+    """Compare answers to the same pictures, (pictures, classes) or features.
+
+    The drop is of pairs, so its interval counts only pictures that one network has right and the other wrong: with b of
+    the one and c of the other kind among n, (b - c) / n and Wald's interval with Agresti and Min's half a picture added
+    to each kind ("Simple improved confidence intervals for comparing matched proportions", 2005).
+    """
+    difference = sqnr_db(*_quantity(output, exact, narrow))
+    sqnr = difference if math.isfinite(difference) else None
+    if output.kind == "features":
+        return Change(pictures=len(exact), expected_drop=None, agreement=None, agreement_ci=None, sqnr_db=sqnr)
+    same = int((exact.argmax(axis=-1) == narrow.argmax(axis=-1)).sum())
+    found = Change(
+        pictures=len(exact),
+        expected_drop=_expected_drop(output, exact, narrow),
+        agreement=same / len(exact),
+        agreement_ci=wilson_interval(same, len(exact)),
+        sqnr_db=sqnr,
+    )
+    if labels is None:
+        return found
+    drop, drop_ci = _drop(_right(exact, labels, 1), _right(narrow, labels, 1))
+    drop5, drop5_ci = _drop(_right(exact, labels, 5), _right(narrow, labels, 5))
+    return msgspec.structs.replace(
+        found,
+        top1=float(_right(narrow, labels, 1).mean()),
+        top1_drop=drop,
+        top1_drop_ci=drop_ci,
+        top5_drop=drop5,
+        top5_drop_ci=drop5_ci,
+    )
+
+
+def _quantity(
+    output: OutputContract, exact: NDArray[np.float32], narrow: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if output.kind == "probabilities":
+        return centred_log(exact), centred_log(narrow)
+    one, other = exact.astype(np.float64), narrow.astype(np.float64)
+    if output.kind == "logits":
+        offset = one.mean(axis=-1, keepdims=True)
+        return one - offset, other - offset
+    return one, other
+
+
+def _expected_drop(output: OutputContract, exact: NDArray[np.float32], narrow: NDArray[np.float32]) -> float:
+    shares = exact.astype(np.float64)
+    if output.kind == "logits":
+        shares = np.exp(shares - shares.max(axis=-1, keepdims=True))
+        shares /= shares.sum(axis=-1, keepdims=True)
+    taken = np.take_along_axis(shares, narrow.argmax(axis=-1)[:, None], axis=-1)[:, 0]
+    return float((shares.max(axis=-1) - taken).mean())
+
+
+def _right(scores: NDArray[np.float32], labels: NDArray[np.int64], places: int) -> NDArray[np.bool_]:
+    best = np.argsort(-scores, axis=-1, kind="stable")[:, :places]
+    right: NDArray[np.bool_] = (best == labels[:, None]).any(axis=1)
+    return right
+
+
+def _drop(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, tuple[float, float]]:
+    count, lost, won = len(before), int((before & ~after).sum()), int((after & ~before).sum())
+    b, c, n = lost + 0.5, won + 0.5, count + 2
+    middle, spread = (b - c) / n, _Z95 * math.sqrt(max(b + c - (b - c) ** 2 / n, 0.0)) / n
+    return (lost - won) / count, (max(middle - spread, -1.0), min(middle + spread, 1.0))

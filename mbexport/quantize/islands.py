@@ -1,0 +1,82 @@
+"""How many of the first products stay in float32, by what that does to the answers of the engine itself.
+
+The first layers are where rounding costs most: they work on few channels with wide ranges, and all that follows is
+built on them (benchmarks/precision.py measures every layer's share). They are also where 8 bits gain least time: on
+ONNX Runtime the first convolution, which reads three channels, is faster in float32. On the other hand an engine that
+computes what is left in float32 in bf16 makes an island a worse place than 8 bits. So few prefixes are tried, and the
+engine's own answers decide.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mbexport.quantize.change import change
+from mbexport.quantize.emit import quantized
+from mbexport.quantize.engine_runs import answers
+from mbexport.quantize.placement import place
+from mbexport.quantize.walk import Recipe, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mbexport.manifest import InputContract, OutputContract
+    from mbexport.quantize.network import Network
+    from mbexport.quantize.placement import Engine
+
+PREFIXES = (0, 2, 5)
+"""Products: none; the first convolution and the first depthwise one; up to the first block with a stride."""
+_QUICK = Recipe(refitting=False, making_up=False)
+"""What fits weights takes most of the time, and activations are what islands are for."""
+WORTH_DB = 1.0
+"""A longer island must be better by so much than a shorter one."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What prefixes are tried on."""
+
+    contract: InputContract
+    output: OutputContract
+    calibrating: Sequence[NDArray[np.float32]]
+    """A few batches as the network takes them."""
+    judging: Sequence[NDArray[np.float32]]
+    """Other ones."""
+    exact: NDArray[np.float32]
+    """The float network's answers to those, and perhaps to more pictures behind them."""
+    levels: int
+    """The largest 8-bit weight."""
+
+    def noise_db(self, model: Path, target: str) -> float:
+        """SQNR of a model's answers on a target, at the engine's defaults."""
+        found = answers(model, target, "production", self.contract, self.judging, self.output.name)
+        noise_db = change(self.output, self.exact[: len(found)], found, None).sqnr_db
+        return -math.inf if noise_db is None else noise_db
+
+
+def choose_islands(network: Network, engine: Engine, targets: Sequence[str], trial: Trial) -> int:
+    """The shortest prefix that is within :data:`WORTH_DB` of the best, of several targets on the worst.
+
+    Args:
+        network: in float32.
+        engine: whose form of the file it is.
+        targets: where the file will run.
+        trial: what prefixes are tried on.
+    """
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="mbexport-") as folder:
+        for prefix in [each for each in PREFIXES if each < len(network.products)]:
+            placement = place(network, engine, prefix)
+            settled = settle(network, placement, trial.calibrating, levels=trial.levels, recipe=_QUICK)
+            model = Path(folder) / f"{prefix}.onnx"
+            model.write_bytes(quantized(network, settled).SerializeToString())
+            found[prefix] = min(trial.noise_db(model, target) for target in targets)
+    best_db = max(found.values())
+    return min(prefix for prefix, noise_db in found.items() if noise_db >= best_db - WORTH_DB)

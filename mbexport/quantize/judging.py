@@ -1,0 +1,94 @@
+"""What 8 bits do to the answers, on pictures that did not calibrate them."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mbexport.artifact import MODEL
+from mbexport.quantize.change import change
+from mbexport.quantize.derive import bf16_sqnr_db
+from mbexport.quantize.engine_runs import answers
+from mbexport.quantize.shown import MOST_CALIBRATING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+
+    from mbexport.artifact import Artifact
+    from mbexport.manifest import OutputContract
+    from mbexport.profile import Mode
+    from mbexport.quantize.change import Change
+    from mbexport.quantize.shown import Shown
+
+BATCH = 8
+BF16_MARGIN_DB = 10.0
+"""A network of random weights has no accuracy: it may stand so far under the noise that bf16 makes in it."""
+
+
+class Judging:
+    """Which pictures calibrate and which judge, and the float network's answers to all of them."""
+
+    def __init__(self, artifact: Artifact, shown: Shown, progress: Callable[[str], None]) -> None:
+        self._artifact = artifact
+        self._shown = shown
+        self._progress = progress
+        self.contract = shown.contract
+        self.batch: int = shown.contract.shape[0] or BATCH
+        self._count = max(len(shown.pixels) // self.batch, 1) * self.batch  # a static batch takes no part of one
+        self.calibrating = min(self._count, MOST_CALIBRATING // self.batch * self.batch)
+
+    @property
+    def needs_twin(self) -> bool:
+        """Whether too few pictures are left to judge."""
+        return self._count < 2 * self.calibrating
+
+    @property
+    def first_judged(self) -> int:
+        """The place of the first picture that judges; those before it calibrated what is judged."""
+        return max(self._count // 2 // self.batch, 1) * self.batch if self.needs_twin else self.calibrating
+
+    @property
+    def output(self) -> OutputContract:
+        """The one that is judged: the first that classifies, if any does."""
+        outputs = self._artifact.manifest.outputs
+        return next((output for output in outputs if output.kind != "features"), outputs[0])
+
+    @cached_property
+    def exact(self) -> NDArray[np.float32]:
+        """The float network's answers, on ONNX Runtime's CPU."""
+        self._progress("answers of float32")
+        return self._answers(self._artifact.path / MODEL, "ort:cpu", range(self._count))
+
+    def change(self, model: onnx.ModelProto, target: str) -> Change:
+        """What a model answers on a target, at the engine's defaults, beside the float network."""
+        self._progress(f"judge on {target}")
+        places = range(self.first_judged, self._count)
+        with tempfile.TemporaryDirectory(prefix="mbexport-") as folder:
+            path = Path(folder) / MODEL
+            path.write_bytes(model.SerializeToString())
+            found = self._answers(path, target, places)
+        labels = self._shown.labels
+        return change(
+            self.output,
+            self.exact[places.start :],
+            found,
+            None if labels is None else labels[places.start : places.stop],
+        )
+
+    def _answers(self, model: Path, target: str, places: range) -> NDArray[np.float32]:
+        batches = self._shown.batches(places, self.batch)
+        mode: Mode = "parity" if model.parent == self._artifact.path else "production"
+        return answers(model, target, mode, self._shown.contract, batches, self.output.name)
+
+
+def least_sqnr_db(artifact: Artifact, output: OutputContract) -> float | None:
+    """What is asked of an output that has no accuracy, of random weights or features; None of others."""
+    if artifact.manifest.weights.kind != "random" and output.kind != "features":
+        return None
+    return bf16_sqnr_db(artifact)[output.name] - BF16_MARGIN_DB

@@ -1,0 +1,74 @@
+"""Single nodes, run by ONNX Runtime on many pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnx import helper, numpy_helper
+
+from mbexport.runtimes.ort_calls import SILENT, engine_errors, import_onnxruntime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import onnx
+    from numpy.typing import NDArray
+
+    Batches = list[NDArray[Any]]
+
+_IR_VERSION = 10
+
+
+def run_node(
+    node: onnx.NodeProto,
+    inputs: Mapping[str, Batches],
+    constants: Mapping[str, NDArray[Any]],
+    opsets: Iterable[onnx.OperatorSetIdProto],
+) -> list[Batches]:
+    """Each result of a node, in batches of pictures as they came in.
+
+    Args:
+        node: of one or more results.
+        inputs: by name; a node without any is run once for each batch all the same.
+        constants: its other inputs by name.
+        opsets: whose operators it is of.
+
+    Raises:
+        EngineError: ONNX Runtime cannot run it.
+    """
+    results = [name for name in node.output if name]
+    with engine_errors(f"ONNX Runtime cannot run {node.name} ({node.op_type})"):
+        session = _session(node, {name: batches[0] for name, batches in inputs.items()}, constants, opsets)
+        rows = [session.run(results, dict(zip(inputs, batch, strict=True))) for batch in _rows(inputs)]
+    return [list(batches) for batches in zip(*rows, strict=True)]
+
+
+def _rows(inputs: Mapping[str, Batches]) -> Iterable[Sequence[NDArray[Any]]]:
+    return zip(*inputs.values(), strict=True)
+
+
+def _session(
+    node: onnx.NodeProto,
+    inputs: Mapping[str, NDArray[Any]],
+    constants: Mapping[str, NDArray[Any]],
+    opsets: Iterable[onnx.OperatorSetIdProto],
+) -> Any:
+    ort = import_onnxruntime()
+    graph = helper.make_graph(
+        [node],
+        "node",
+        [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), [None] * array.ndim)
+            for name, array in inputs.items()
+        ],
+        [helper.make_empty_tensor_value_info(name) for name in node.output if name],
+        [
+            numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+            for name, array in constants.items()
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=list(opsets), ir_version=_IR_VERSION)
+    options = ort.SessionOptions()
+    options.log_severity_level = SILENT
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,142 @@
+"""``quantize``: a float32 artifact and pictures in, a narrower artifact beside it and a verdict out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mbexport import hardware
+from mbexport.artifact import refuse_foreign
+from mbexport.bench.plan import choose_threads
+from mbexport.diagnose import refuse_wrong_contract
+from mbexport.errors import InputError
+from mbexport.predict import FailedPicture
+from mbexport.quantize.derive import write_narrower
+from mbexport.quantize.judging import Judging, least_sqnr_db
+from mbexport.quantize.kinds import make_f16, make_int8
+from mbexport.quantize.shown import FEW_PICTURES, MOST_CALIBRATING, show
+from mbexport.quantize.verdict import Verdict, timings, verdict_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from mbexport.artifact import Artifact
+    from mbexport.quantize.kinds import Narrow
+    from mbexport.quantize.shown import Shown
+
+
+class QuantizeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was made, and whether to use it."""
+
+    artifact: str
+    models: dict[str, str]
+    """Target -> path of its model file."""
+    calibrated_on: int
+    """Pictures."""
+    weight_levels: int | None
+    """The largest 8-bit weight; None in f16."""
+    verdicts: list[Verdict]
+    failed: list[FailedPicture]
+    """Pictures that could not be read."""
+    notes: list[str]
+
+    @property
+    def go(self) -> bool:
+        return all(verdict.go for verdict in self.verdicts)
+
+
+def quantize(
+    artifact: Artifact,
+    images: Path,
+    targets: Sequence[str],
+    *,
+    precision: Narrow = "int8",
+    out: Path | None = None,
+    max_drop: float = 0.005,
+    threads: int | None = None,
+    progress: Callable[[str], None] = lambda _message: None,
+) -> QuantizeReport:
+    """Make the int8 or f16 sibling of a float32 artifact and judge it on each target.
+
+    It is calibrated on at most :data:`MOST_CALIBRATING` of the pictures. Where as many others are left, they judge it.
+    Else a twin, made the same way of one half of the pictures, is judged on the other half: a little worse than the
+    artifact itself, which had twice as many, and never judged on what it has seen.
+
+    Args:
+        artifact: in float32.
+        images: labelled pictures (a folder a class, or a CSV), or a folder of others.
+        targets: that are here.
+        precision: of the artifact to be.
+        out: the folder in which ``<artifact's folder>_int8`` is made; beside the artifact by default.
+        max_drop: of top-1, as a share of 1.
+        threads: for the timing; this machine's cores by default.
+        progress: called with what is being done.
+
+    Raises:
+        ArtifactError: a damaged artifact, or one whose numbers are not finite.
+        EngineError: an engine cannot run the network.
+        InputError: an artifact that is quantised already, too few pictures.
+        OutputError: the place cannot be written to.
+    """
+    target = _target(artifact, precision, out)
+    cores = choose_threads(threads, hardware.usable_threads())
+    shown = show(artifact, images, progress)
+    judging = Judging(artifact, shown, progress)
+    made = (make_int8 if precision == "int8" else make_f16)(artifact, shown, judging, targets, progress)
+    changes = {each: judging.change(made.judged[each], each) for each in targets}
+    narrow = write_narrower(artifact, target, precision, made.models, made.derivation)
+    clocked = timings(artifact, narrow, targets, cores, progress)
+    least_db = least_sqnr_db(artifact, judging.output)
+    verdicts = [
+        verdict_of(
+            each,
+            changes[each],
+            clocked=clocked,
+            max_drop=max_drop,
+            least_sqnr_db=least_db,
+            model_bytes=(_bytes(narrow, each), _bytes(artifact, each)),
+        )
+        for each in targets
+    ]
+    return QuantizeReport(
+        artifact=str(narrow.path),
+        models={each: str(narrow.model_path(each)) for each in targets},
+        calibrated_on=len(made.derivation.pictures_sha256),
+        weight_levels=made.derivation.weight_levels,
+        verdicts=verdicts,
+        failed=shown.failed,
+        notes=[*_notes(shown, random=least_db is not None), *made.notes],
+    )
+
+
+def _bytes(artifact: Artifact, target: str) -> int:
+    return artifact.model_path(target).stat().st_size
+
+
+def _target(artifact: Artifact, precision: Narrow, out: Path | None) -> Path:
+    """The folder that will be written; raises for an artifact that cannot be quantised, or a place that is taken."""
+    if artifact.manifest.precision != "f32":
+        raise InputError(f"{artifact.path} is {artifact.manifest.precision} already; give the float32 artifact")
+    if artifact.manifest.input.is_dynamic:
+        raise InputError(f"{artifact.path} takes pictures of any size; build it with a --resolution to quantise it")
+    refuse_wrong_contract(artifact)
+    folder = artifact.path.resolve()
+    target = (out or folder.parent) / f"{folder.name}_{precision}"
+    refuse_foreign(target)
+    return target
+
+
+def _notes(shown: Shown, *, random: bool) -> Iterator[str]:
+    if len(shown.pixels) < FEW_PICTURES:
+        yield (
+            f"{len(shown.pixels)} pictures are few: ranges and accuracy are left to chance; better {FEW_PICTURES} to "
+            f"{MOST_CALIBRATING} and more"
+        )
+    if shown.failed:
+        yield f"{len(shown.failed)} pictures could not be read and were left out"
+    if random:
+        yield "random weights and features have no accuracy: the distance from float32 is judged, beside bf16's own"
+    elif shown.labels is None:
+        yield "the pictures are not labelled: accuracy is agreement with float32, and what its probabilities expect"

@@ -1,0 +1,103 @@
+"""The user's pictures: which calibrate, which judge, and what they show where that is known."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mbexport.artifact import read_labels
+from mbexport.classifier import classifier_outputs
+from mbexport.errors import InputError, PictureError
+from mbexport.folders import labelled_set, some_pictures
+from mbexport.images import network_input, picture
+from mbexport.predict import FailedPicture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from mbexport.artifact import Artifact
+    from mbexport.manifest import InputContract
+
+LEAST_PICTURES, FEW_PICTURES = 16, 100
+"""Fewer calibrate nothing; fewer than the second leave the ranges, and the verdict on accuracy, to chance."""
+MOST_CALIBRATING, MOST_PICTURES = 256, 2048
+"""More make a network no better, and take memory and time."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures as decoded and cropped (pictures, height, width, channels), in a mixed order that is always the same."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+    """The class of each; None where that is not known."""
+    sha256: list[str]
+    """Of each picture's file."""
+    failed: list[FailedPicture]
+    contract: InputContract
+
+    def batches(self, places: Sequence[int] | NDArray[np.intp], batch: int) -> list[NDArray[np.float32]]:
+        """The pictures at these places as the network takes them, ``batch`` at a time."""
+        chosen = self.pixels[np.asarray(places)]
+        return [network_input(chosen[at : at + batch], self.contract) for at in range(0, len(chosen), batch)]
+
+
+def show(artifact: Artifact, images: Path, progress: Callable[[str], None]) -> Shown:
+    """Decode pictures of a folder, at most :data:`MOST_PICTURES`.
+
+    Where the network classifies and the place is a folder of one folder a class, or a CSV of path and label, they are
+    labelled; of any other folder all pictures at any depth are taken, without labels.
+
+    Raises:
+        InputError: no such place, or fewer than :data:`LEAST_PICTURES` different pictures that can be read.
+    """
+    paths, labels = _found(artifact, images)
+    order = np.random.default_rng(0).permutation(len(paths))[:MOST_PICTURES]
+    contract = artifact.manifest.input
+    pixels, kept, digests, failed = [], [], [], []
+    for count, at in enumerate(order):
+        progress(f"decode {count} of {len(order)}")
+        try:
+            pixels.append(picture(paths[at], contract))
+        except PictureError as error:
+            failed.append(FailedPicture(path=str(paths[at]), reason=error.reason))
+            continue
+        digests.append(hashlib.sha256(paths[at].read_bytes()).hexdigest())
+        kept.append(at)
+    different = len({each.tobytes() for each in pixels if each.min() != each.max()})
+    if different < LEAST_PICTURES:
+        broken = f", {len(failed)} cannot be read ({failed[0].path} {failed[0].reason})" if failed else ""
+        raise InputError(
+            f"{images} holds {different} different pictures that show something{broken}; at least {LEAST_PICTURES} are "
+            f"needed to calibrate, better {FEW_PICTURES} to {MOST_CALIBRATING}"
+        )
+    found = None if labels is None else labels[kept]
+    return Shown(np.stack(pixels), found, digests, sorted(failed, key=lambda each: each.path), contract)
+
+
+def _found(artifact: Artifact, images: Path) -> tuple[list[Path], NDArray[np.int64] | None]:
+    if _is_labelled(artifact, images):
+        (output, *_) = classifier_outputs(artifact)
+        found = labelled_set(images, output.shape[-1] or 0, read_labels(artifact)).pictures
+        return [each.path for each in found], np.array([each.label for each in found])
+    return some_pictures(images, MOST_PICTURES), None
+
+
+def _is_labelled(artifact: Artifact, images: Path) -> bool:
+    """Whether pictures are given with what they show: a CSV, or a folder whose folders are named as the classes are."""
+    if all(output.kind == "features" for output in artifact.manifest.outputs) or not images.exists():
+        return False
+    if images.is_file():
+        return True
+    labels = read_labels(artifact)
+    folders = {path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    if labels is None:
+        return bool(folders) and len(folders) == (artifact.manifest.outputs[0].shape[-1] or 0)
+    known = {text for label in labels for text in (label.id, label.name)}
+    return bool(folders & known)

@@ -1,0 +1,211 @@
+"""One walk through the graph, on all pictures at once, with the float network beside the one in 8 bits.
+
+Each node is run twice: on the float network's numbers and on those of the network as it is rounded so far. So every
+range, every weight and every bias is settled on what will really arrive there, and each product is fitted to what the
+float network makes of its own inputs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from mbexport.errors import ArtifactError
+from mbexport.quantize import fitting, grids
+from mbexport.quantize.fitting import Weights
+from mbexport.quantize.node_runs import run_node
+from mbexport.quantize.samples import take
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mbexport.quantize.grids import Grid
+    from mbexport.quantize.network import Network, Product
+    from mbexport.quantize.node_runs import Batches
+    from mbexport.quantize.placement import Placement
+
+_PASSED_ON = {"Add", "Mul", "HardSwish", "Relu", "Clip", "Reshape", "Flatten"}
+"""What hands an error in its input on to its readers more or less as it is."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The ingredients; each can be left out to see what it is worth."""
+
+    weighted_ranges: bool = True
+    """End each range where the error is least, weighted with the weights that read it; else at the extremes."""
+    folding: bool = True
+    """One scale a channel between a product and a depthwise one, where it folds into the weights."""
+    by_channel: bool = True
+    """One scale a channel at the other inputs of depthwise products, where the engine can."""
+    refitting: bool = True
+    """Fit weights to rounded inputs; else keep the float network's."""
+    making_up: bool = True
+    """Round weights one input at a time, the others making up for it; else each to the nearest."""
+    bias_correction: bool = True
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A placement with all its numbers."""
+
+    grids: dict[str, Grid] = field(default_factory=dict)
+    weights: dict[str, Weights] = field(default_factory=dict)
+    """By output of the product."""
+    hard_swishes: set[str] = field(default_factory=set)
+    """Tensors in whose 8-bit numbers a hard-swish can be computed."""
+    folded: set[str] = field(default_factory=set)
+    """Tensors whose grids were folded into the weights around them."""
+
+
+@dataclass
+class _Twin:
+    """A tensor's numbers in both networks, in batches of pictures."""
+
+    exact: Batches
+    rounded: Batches
+
+
+def settle(
+    network: Network,
+    placement: Placement,
+    inputs: Sequence[NDArray[np.float32]],
+    *,
+    levels: int = 127,
+    recipe: Recipe | None = None,
+) -> Settled:
+    """Settle every grid and every weight of a placement on calibration pictures.
+
+    Args:
+        network: in float32.
+        placement: where it is to be rounded.
+        inputs: batches in the type and layout of the network's input.
+        levels: the largest 8-bit weight.
+        recipe: what is left out; nothing by default.
+
+    Raises:
+        ArtifactError: the network gives numbers that are not finite.
+        EngineError: ONNX Runtime cannot run a node.
+    """
+    return _Walk(network, placement, levels, recipe or Recipe()).through(list(inputs))
+
+
+class _Walk:
+    def __init__(self, network: Network, placement: Placement, levels: int, recipe: Recipe) -> None:
+        self._network = network
+        self._placement = placement
+        self._levels = levels
+        self._recipe = recipe
+        self._settled = Settled()
+        self._twins: dict[str, _Twin] = {}
+        self._left = Counter(name for node in network.nodes for name in set(network.flowing(node)))
+
+    def through(self, inputs: Batches) -> Settled:
+        for name in self._network.inputs:
+            rounded = self._round(name, inputs) if name in self._placement.tensors else inputs
+            self._twins[name] = _Twin(inputs, rounded)
+        for node in self._network.nodes:
+            self._step(node)
+        return self._settled
+
+    def _step(self, node: onnx.NodeProto) -> None:
+        names = list(dict.fromkeys(self._network.flowing(node)))
+        twins = {name: self._twins[name] for name in names}
+        exact = self._run(node, {name: twin.exact for name, twin in twins.items()})
+        output = node.output[0]
+        if output in self._placement.products:
+            rounded = [self._fit(self._network.products[output], twins[names[0]].rounded, exact[0])]
+        elif all(twin.exact is twin.rounded for twin in twins.values()):
+            rounded = exact
+        else:
+            rounded = self._run(node, {name: twin.rounded for name, twin in twins.items()})
+        for name in names:
+            self._left[name] -= 1
+            if not self._left[name]:
+                del self._twins[name]
+        del twins
+        for name, one, other in zip(filter(None, node.output), exact, rounded, strict=True):
+            self._twins[name] = _Twin(one, self._round(name, other) if name in self._placement.tensors else other)
+
+    def _run(self, node: onnx.NodeProto, inputs: dict[str, Batches]) -> list[Batches]:
+        constants = {name: self._network.constants[name] for name in node.input if name in self._network.constants}
+        return run_node(node, inputs, constants, self._network.model.opset_import)
+
+    def _round(self, tensor: str, batches: Batches) -> Batches:
+        if not all(np.isfinite(batch).all() for batch in batches):
+            raise ArtifactError(
+                f"{tensor} holds numbers that are not finite; check the network with: mbexport validate"
+            )
+        grid = self._grid(tensor, batches)
+        self._settled.grids[tensor] = grid
+        return [grid.rounded(batch) for batch in batches]
+
+    def _grid(self, tensor: str, batches: Batches) -> Grid:
+        counts, kind, recipe = grids.count(batches), self._placement.tensors[tensor], self._recipe
+        gains = self._gain(tensor, len(counts.values))
+        if not gains.any():
+            gains = np.ones(len(gains))
+        if kind == "hard-swish":
+            self._settled.hard_swishes.add(tensor)
+            return grids.hard_swish_grid(counts, gains)
+        if (kind == "folded" and recipe.folding) or (kind == "channel" and recipe.by_channel):
+            if kind == "folded":
+                self._settled.folded.add(tensor)
+            return grids.channel_grid(counts, clip=recipe.weighted_ranges)
+        return grids.tensor_grid(counts, gains, clip=recipe.weighted_ranges)
+
+    def _gain(self, tensor: str, channels: int) -> NDArray[np.float64]:
+        """What an error in each channel does to the products that read it, (channels,)."""
+        total = np.zeros(channels)
+        for node in self._network.readers.get(tensor, []):
+            product = self._network.products.get(node.output[0])
+            if product is not None:
+                gain = product.input_gain()
+                total += gain if len(gain) == channels else 0
+            elif node.op_type in _PASSED_ON:
+                total += self._gain(node.output[0], channels)
+        return total
+
+    def _fit(self, product: Product, inputs: Batches, exact: Batches) -> Batches:
+        kernel = product.kernel.astype(np.float64).reshape(product.groups, -1, product.kernel[0].size)
+        size = kernel.shape[2]
+        covariance = np.zeros((product.groups, size, size))
+        if self._recipe.refitting or self._recipe.making_up:
+            samples = take(product, inputs, exact)
+            if self._recipe.refitting and len(samples.inputs) > 2 * size:
+                kernel = fitting.refitted(kernel, samples)
+            if self._recipe.making_up:
+                covariance = samples.covariance
+        scale = self._settled.grids[product.input].scale
+        least = np.abs(product.bias) / product.by_input(scale) / fitting.MAX_BIAS
+        steps, scales = fitting.rounded(kernel, covariance, self._levels, least.reshape(kernel.shape[:2]))
+        weights = Weights(steps.reshape(product.kernel.shape), scales.reshape(-1), product.bias)
+        answers = self._answers(product, weights, inputs)
+        # A pooled map gives one number a picture: too few to tell a mean's error from chance.
+        if self._recipe.bias_correction and exact[0].ndim == 4 and exact[0][0, 0].size > 1:
+            weights = _bias_corrected(weights, exact, answers)
+        self._settled.weights[product.output] = weights
+        return answers
+
+    def _answers(self, product: Product, weights: Weights, inputs: Batches) -> Batches:
+        node = onnx.NodeProto()
+        node.CopyFrom(product.node)
+        del node.input[:]
+        node.input.extend(["x", "kernel", "bias"])
+        constants = {"kernel": product.stored(weights.as_float), "bias": weights.bias}
+        return run_node(node, {"x": inputs}, constants, self._network.model.opset_import)[0]
+
+
+def _bias_corrected(weights: Weights, exact: Batches, answers: Batches) -> Weights:
+    """Move the bias by each channel's mean error, and ``answers`` with it, in place."""
+    errors = [(one - other).mean(axis=(0, 2, 3), dtype=np.float64) for one, other in zip(exact, answers, strict=True)]
+    missing = np.average(errors, axis=0, weights=[len(batch) for batch in exact]).astype(np.float32)
+    for at, batch in enumerate(answers):
+        answers[at] = batch + missing[:, None, None]
+    return Weights(weights.kernel, weights.scale, weights.bias + missing)
