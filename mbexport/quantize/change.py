@@ -40,6 +40,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     agreement_ci: tuple[float, float] | None
     sqnr_db: float | None
     """In the quantity that is compared: centred logits, or features. None where both are equal or not finite."""
+    finite: bool = True
+    """Whether the narrower network's answers are."""
 
 
 def change(
@@ -52,9 +54,11 @@ def change(
     to each kind ("Simple improved confidence intervals for comparing matched proportions", 2005).
     """
     difference = sqnr_db(*_quantity(output, exact, narrow))
-    sqnr = difference if math.isfinite(difference) else None
+    sqnr, finite = difference if math.isfinite(difference) else None, bool(np.isfinite(narrow).all())
     if output.kind == "features":
-        return Change(pictures=len(exact), expected_drop=None, agreement=None, agreement_ci=None, sqnr_db=sqnr)
+        return Change(
+            pictures=len(exact), expected_drop=None, agreement=None, agreement_ci=None, sqnr_db=sqnr, finite=finite
+        )
     same = int((exact.argmax(axis=-1) == narrow.argmax(axis=-1)).sum())
     found = Change(
         pictures=len(exact),
@@ -62,6 +66,7 @@ def change(
         agreement=same / len(exact),
         agreement_ci=wilson_interval(same, len(exact)),
         sqnr_db=sqnr,
+        finite=finite,
     )
     if labels is None:
         return found

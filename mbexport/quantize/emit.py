@@ -78,6 +78,8 @@ class _Writer:
             return False
         if self._network.only_reader(node.input[0]) is None or grid.zero_point.any():
             return False
+        if node.output[0] in self._network.outputs:
+            return False
         low, high = self._network.clips_at(node)
         above = np.float32(high) * np.float32(1 + 1e-5)
         return low == 0 and (node.output[0] in self._settled.folded or bool((grid.high <= above).all()))

@@ -66,11 +66,12 @@ def count(batches: Iterable[NDArray[np.float32]]) -> Counts:
     arrays = [batch.reshape(*batch.shape[:2], -1) for batch in batches]
     low = np.minimum.reduce([array.min(axis=(0, 2)) for array in arrays]).astype(np.float64)
     high = np.maximum.reduce([array.max(axis=(0, 2)) for array in arrays]).astype(np.float64)
-    width = np.where(high > low, high - low, 1) / (_CHANNEL_BINS - 1)
+    width = (high - low) / (_CHANNEL_BINS - 1)
     channels = len(low)
     found = np.zeros(channels * _CHANNEL_BINS)
     stride = max(1, sum(array.size for array in arrays) // _MOST_SAMPLES)
-    factor, offset = (1 / width).astype(np.float32)[:, None], low.astype(np.float32)[:, None]
+    factor = np.divide(1, width, out=np.zeros(channels), where=width > 0).astype(np.float32)[:, None]
+    offset = low.astype(np.float32)[:, None]
     first = (np.arange(channels) * _CHANNEL_BINS)[:, None]
     for array in arrays:
         bins = np.rint((array[:, :, ::stride] - offset) * factor).astype(np.int64)
@@ -133,10 +134,9 @@ def _together(counts: Counts, gains: Floats) -> tuple[Floats, Floats]:
     """All channels in one histogram, weighted: values and weights, (bins,)."""
     low, high = min(counts.values[:, 0].min(), 0.0), max(counts.values[:, -1].max(), 0.0)
     width = (high - low or 1.0) / (_TENSOR_BINS - 1)
-    bins = np.rint((counts.values - low) / width).astype(np.int64)
-    weights: Floats = np.bincount(
-        bins.reshape(-1), (counts.counts * gains[:, None]).reshape(-1), minlength=_TENSOR_BINS
-    )
+    bins = np.rint((counts.values - low) / width).astype(np.int64).reshape(-1)
+    weights = np.zeros(_TENSOR_BINS)
+    np.add.at(weights, bins, (counts.counts * gains[:, None]).reshape(-1))
     return low + np.arange(_TENSOR_BINS, dtype=np.float64) * width, weights
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbexport.artifact import MODEL
+from mbexport.errors import InputError
 from mbexport.quantize.change import change
 from mbexport.quantize.derive import bf16_sqnr_db
 from mbexport.quantize.engine_runs import answers
@@ -32,7 +33,11 @@ BF16_MARGIN_DB = 10.0
 
 
 class Judging:
-    """Which pictures calibrate and which judge, and the float network's answers to all of them."""
+    """Which pictures calibrate and which judge, and the float network's answers to all of them.
+
+    Raises:
+        InputError: fewer pictures than two static batches.
+    """
 
     def __init__(self, artifact: Artifact, shown: Shown, progress: Callable[[str], None]) -> None:
         self._artifact = artifact
@@ -40,6 +45,11 @@ class Judging:
         self._progress = progress
         self.contract = shown.contract
         self.batch: int = shown.contract.shape[0] or BATCH
+        if len(shown.pixels) < 2 * self.batch:
+            raise InputError(
+                f"{artifact.path} takes batches of {self.batch}: at least {2 * self.batch} pictures are needed to "
+                f"calibrate and to judge, and {len(shown.pixels)} can be read"
+            )
         self._count = max(len(shown.pixels) // self.batch, 1) * self.batch  # a static batch takes no part of one
         self.calibrating = min(self._count, MOST_CALIBRATING // self.batch * self.batch)
 
@@ -91,4 +101,5 @@ def least_sqnr_db(artifact: Artifact, output: OutputContract) -> float | None:
     """What is asked of an output that has no accuracy, of random weights or features; None of others."""
     if artifact.manifest.weights.kind != "random" and output.kind != "features":
         return None
-    return bf16_sqnr_db(artifact)[output.name] - BF16_MARGIN_DB
+    bf16_db = bf16_sqnr_db(artifact).get(output.name)
+    return None if bf16_db is None else bf16_db - BF16_MARGIN_DB

@@ -116,8 +116,8 @@ def _file_of(files: Sequence[File], target: str) -> File:
 
 
 def _described(artifact: Artifact, network: Network, made: Made) -> QuantizedModel:
-    names = [product.name for product in network.products.values()]
+    names = [product.name for product in network.products.values() if product.output not in made.settled.weights]
     ranges = {
         tensor: (float(grid.low.min()), float(grid.high.max())) for tensor, grid in sorted(made.settled.grids.items())
     }
-    return QuantizedModel(islands=names[: made.file.islands], ranges=ranges, sqnr_db=distances_db(artifact, made.model))
+    return QuantizedModel(islands=names, ranges=ranges, sqnr_db=distances_db(artifact, made.model))

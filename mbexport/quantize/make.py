@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mbexport.artifact import MODEL, OPENVINO_MODEL
 from mbexport.quantize.emit import quantized
 from mbexport.quantize.islands import Trial, choose_islands
-from mbexport.quantize.placement import place
+from mbexport.quantize.placement import Islands, place
 from mbexport.quantize.walk import settle
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mbexport.quantize.placement import Engine
     from mbexport.quantize.walk import Settled
 
-_UNTRIED: dict[Engine, int] = {"ort": 2, "openvino": 0}
+_UNTRIED: dict[Engine, Islands] = {"ort": Islands(2), "openvino": Islands()}
 """What stays in float32 where the engine is not here to be asked: as measured of V3 Small and Large."""
 _FEW = 32
 """Pictures that settle how much stays in float32, and as many again that judge it."""
@@ -38,8 +38,7 @@ class File:
     """Whose form it has."""
     targets: tuple[str, ...]
     """Where it runs, of the targets that are here."""
-    islands: int
-    """So many products, from the input on, stay in float32."""
+    islands: Islands
 
 
 @dataclass(frozen=True)

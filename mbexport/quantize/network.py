@@ -74,11 +74,16 @@ class Product:
         flat = kernel[:, :, 0, 0]
         return np.ascontiguousarray(flat.T) if self.is_transposed else flat
 
-    def input_gain(self) -> NDArray[np.float64]:
-        """What an error in each input channel does to the outputs: the sum of its weights' squares, (channels,)."""
+    @property
+    def channels(self) -> int:
+        """Of the input."""
+        return int(self.groups * self.kernel.shape[1])
+
+    def input_gain(self, gains: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What an error in each input channel does, (channels,), where one in each output counts as ``gains`` say."""
         squares = np.square(self.kernel, dtype=np.float64).sum(axis=(2, 3))  # (outputs, inputs of a group)
-        by_group = squares.reshape(self.groups, -1, squares.shape[1]).sum(axis=1)
-        return np.asarray(by_group).reshape(-1)
+        weighted = (squares * gains[:, None]).reshape(self.groups, -1, squares.shape[1])
+        return np.asarray(weighted.sum(axis=1)).reshape(-1)
 
 
 class Network:

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,8 +28,9 @@ def with_gemm(model: onnx.ModelProto) -> onnx.ModelProto:
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    nodes = list(_sums_merged(list(model.graph.node), constants))
-    nodes = _flattened_earlier(nodes, constants)
+    outputs = [value.name for value in model.graph.output]
+    nodes = list(_sums_merged(list(model.graph.node), constants, outputs))
+    nodes = _flattened_earlier(nodes, constants, outputs)
     del copied.graph.node[:], copied.graph.initializer[:]
     copied.graph.node.extend(nodes)
     read = {name for node in nodes for name in node.input} | {value.name for value in copied.graph.input}
@@ -39,9 +40,9 @@ def with_gemm(model: onnx.ModelProto) -> onnx.ModelProto:
     return copied
 
 
-def _sums_merged(nodes: list[onnx.NodeProto], constants: Constants) -> Iterator[onnx.NodeProto]:
+def _sums_merged(nodes: list[onnx.NodeProto], constants: Constants, outputs: Sequence[str]) -> Iterator[onnx.NodeProto]:
     """MatMul with constant weights and the addition of a vector behind it, as one Gemm."""
-    readers = Counter(name for node in nodes for name in node.input)
+    readers = Counter([*outputs, *(name for node in nodes for name in node.input)])
     products = {node.output[0]: node for node in nodes if _is_matrix_product(node, constants)}
     merged: dict[str, onnx.NodeProto | None] = {}
     for node in nodes:
@@ -72,7 +73,9 @@ def _biased(
     return None, ""
 
 
-def _flattened_earlier(nodes: list[onnx.NodeProto], constants: Constants) -> list[onnx.NodeProto]:
+def _flattened_earlier(
+    nodes: list[onnx.NodeProto], constants: Constants, outputs: Sequence[str]
+) -> list[onnx.NodeProto]:
     """GlobalAveragePool, 1x1 Conv, activation, Reshape: as pool, Flatten, Gemm, activation, Reshape."""
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in nodes:
@@ -81,7 +84,7 @@ def _flattened_earlier(nodes: list[onnx.NodeProto], constants: Constants) -> lis
     flat: set[str] = {node.output[0] for node in nodes if node.op_type == "GlobalAveragePool"}
     written = []
     for node in nodes:
-        if node.op_type == "Conv" and node.input[0] in flat and _ends_flat(node, readers, constants):
+        if node.op_type == "Conv" and node.input[0] in flat and _ends_flat(node, readers, constants, outputs):
             kernel = constants[node.input[1]]
             constants[node.input[1]] = np.ascontiguousarray(kernel.reshape(kernel.shape[:2]).T)
             pooled = f"{node.name}/Flatten"
@@ -92,14 +95,16 @@ def _flattened_earlier(nodes: list[onnx.NodeProto], constants: Constants) -> lis
     return written
 
 
-def _ends_flat(conv: onnx.NodeProto, readers: dict[str, list[onnx.NodeProto]], constants: Constants) -> bool:
+def _ends_flat(
+    conv: onnx.NodeProto, readers: dict[str, list[onnx.NodeProto]], constants: Constants, outputs: Sequence[str]
+) -> bool:
     """Whether a 1x1 convolution's result goes through activations alone into the Reshape that flattens it."""
     kernel = constants.get(conv.input[1])
     grouped = any(found.name == "group" and found.i != 1 for found in conv.attribute)
     if kernel is None or kernel.shape[2:] != (1, 1) or grouped or len(readers.get(conv.input[1], [])) != 1:
         return False
     node = conv
-    while len(following := readers.get(node.output[0], [])) == 1:
+    while len(following := readers.get(node.output[0], [])) == 1 and node.output[0] not in outputs:
         (node,) = following
         if node.op_type not in _POINTWISE:
             return node.op_type == "Flatten" or (node.op_type == "Reshape" and _flattens(constants.get(node.input[1])))

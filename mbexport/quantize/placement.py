@@ -20,6 +20,16 @@ _ELEMENTWISE = {"Add", "Mul", "GlobalAveragePool"}
 
 
 @dataclass(frozen=True)
+class Islands:
+    """What stays in float32."""
+
+    first: int = 0
+    """So many products, from the input on."""
+    depthwise: bool = False
+    """Whether depthwise products behind a hard-swish do, and what they read."""
+
+
+@dataclass(frozen=True)
 class Placement:
     """``products`` are the outputs of the products with 8-bit weights; ``tensors`` are rounded, by name."""
 
@@ -27,19 +37,30 @@ class Placement:
     tensors: Mapping[str, Kind]
 
 
-def place(network: Network, engine: Engine, islands: int) -> Placement:
+def place(network: Network, engine: Engine, islands: Islands) -> Placement:
     """Where 8-bit numbers stand.
 
     Args:
         network: in float32.
         engine: whose form it is.
-        islands: so many products, from the input on, stay in float32.
+        islands: what stays in float32.
     """
-    products = frozenset(list(network.products)[islands:])
+    left = set(list(network.products)[: islands.first]) | (_behind_hard_swish(network) if islands.depthwise else set())
+    products = frozenset(network.products.keys() - left)
     tensors: dict[str, Kind] = {network.products[output].input: "tensor" for output in products}
     tensors |= _of_openvino(network, products) if engine == "openvino" else _of_onnxruntime(network, products)
     tensors |= _foldable(network, products)
     return Placement(products, tensors)
+
+
+def _behind_hard_swish(network: Network) -> set[str]:
+    """The outputs of depthwise products that read a hard-swish."""
+    return {
+        product.output
+        for product in network.products.values()
+        if product.is_depthwise and product.input in network.makers
+        if network.makers[product.input].op_type == "HardSwish"
+    }
 
 
 def _of_openvino(network: Network, products: Collection[str]) -> dict[str, Kind]:
@@ -58,12 +79,15 @@ def _of_onnxruntime(network: Network, products: Collection[str]) -> dict[str, Ki
     a hard-swish reads and gives 8-bit numbers. A Gemm is the exception, whose result stays float32.
     """
     found: dict[str, Kind] = {}
-    for output in products:
+    for output in [*products, *_resumed(network, products)]:
         reader = network.only_reader(output)
         if network.products[output].node.op_type == "Gemm" or not network.readers.get(output):
             continue
         if reader is not None and reader.op_type == "HardSwish":
-            found |= {output: "hard-swish", str(reader.output[0]): "tensor"}
+            found[output] = "hard-swish"
+            activated = str(reader.output[0])
+            if any(node.op_type != "Conv" or node.output[0] in products for node in network.readers.get(activated, [])):
+                found[activated] = "tensor"
         else:
             fused = reader is not None and reader.op_type in FUSED
             found[str(reader.output[0]) if reader is not None and fused else output] = "tensor"
@@ -75,6 +99,13 @@ def _of_onnxruntime(network: Network, products: Collection[str]) -> dict[str, Ki
         if node.op_type in _ELEMENTWISE and rounded and not flattened and node.output[0] not in network.outputs:
             found[str(node.output[0])] = "tensor"
     return found
+
+
+def _resumed(network: Network, products: Collection[str]) -> list[str]:
+    """Float products in the midst of 8-bit ones: what they give is 8-bit again."""
+    order = list(network.products)
+    first = min((order.index(output) for output in products), default=len(order))
+    return [output for output in order[first:] if output not in products]
 
 
 def _foldable(network: Network, products: Collection[str]) -> dict[str, Kind]:

@@ -179,6 +179,8 @@ def _slow(speedup: float, narrow: Timing, bf16: Timing | None) -> list[str]:
 
 def judged(seen: Change, max_drop: float, least_sqnr_db: float | None) -> tuple[Rule, str | None]:
     """The rule that decides, and the fault that it finds."""
+    if not seen.finite:
+        return "sqnr", "gives answers that are not finite"
     if least_sqnr_db is not None or seen.expected_drop is None:
         return "sqnr", _too_far(seen.sqnr_db, least_sqnr_db)
     if seen.top1_drop is not None and seen.top1_drop_ci is not None:

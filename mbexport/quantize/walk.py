@@ -104,6 +104,7 @@ class _Walk:
         self._recipe = recipe
         self._settled = Settled()
         self._twins: dict[str, _Twin] = {}
+        self._gains: dict[str, NDArray[np.float64]] = {}
         self._left = Counter(name for node in network.nodes for name in set(network.flowing(node)))
 
     def through(self, inputs: Batches) -> Settled:
@@ -148,9 +149,7 @@ class _Walk:
 
     def _grid(self, tensor: str, batches: Batches) -> Grid:
         counts, kind, recipe = grids.count(batches), self._placement.tensors[tensor], self._recipe
-        gains = self._gain(tensor, len(counts.values))
-        if not gains.any():
-            gains = np.ones(len(gains))
+        gains = _ones_for_none(self._gain(tensor, len(counts.values)))
         if kind == "hard-swish":
             self._settled.hard_swishes.add(tensor)
             return grids.hard_swish_grid(counts, gains)
@@ -161,16 +160,22 @@ class _Walk:
         return grids.tensor_grid(counts, gains, clip=recipe.weighted_ranges)
 
     def _gain(self, tensor: str, channels: int) -> NDArray[np.float64]:
-        """What an error in each channel does to the products that read it, (channels,)."""
-        total = np.zeros(channels)
-        for node in self._network.readers.get(tensor, []):
-            product = self._network.products.get(node.output[0])
-            if product is not None:
-                gain = product.input_gain()
-                total += gain if len(gain) == channels else 0
-            elif node.op_type in _PASSED_ON:
-                total += self._gain(node.output[0], channels)
-        return total
+        """What an error in each channel does to the network's answers, (channels,), every answer counting alike.
+
+        Squared weights carry it through products, as if errors were independent; activations and sums hand it on.
+        """
+        if tensor not in self._gains:
+            total = np.zeros(channels)
+            for node in self._network.readers.get(tensor, []):
+                total = total + self._gain_through(node, channels)
+            self._gains[tensor] = total
+        return self._gains[tensor]
+
+    def _gain_through(self, node: onnx.NodeProto, channels: int) -> NDArray[np.float64]:
+        product = self._network.products.get(node.output[0])
+        if product is not None and product.channels == channels:
+            return product.input_gain(_ones_for_none(self._gain(product.output, len(product.kernel))))
+        return self._gain(node.output[0], channels) if node.op_type in _PASSED_ON else np.zeros(channels)
 
     def _fit(self, product: Product, inputs: Batches, exact: Batches) -> Batches:
         kernel = product.kernel.astype(np.float64).reshape(product.groups, -1, product.kernel[0].size)
@@ -209,3 +214,8 @@ def _bias_corrected(weights: Weights, exact: Batches, answers: Batches) -> Weigh
     for at, batch in enumerate(answers):
         answers[at] = batch + missing[:, None, None]
     return Weights(weights.kernel, weights.scale, weights.bias + missing)
+
+
+def _ones_for_none(gains: NDArray[np.float64]) -> NDArray[np.float64]:
+    """All channels alike, where nothing that was followed reads them."""
+    return gains if gains.any() else np.ones(len(gains))
