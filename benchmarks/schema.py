@@ -19,12 +19,14 @@ from mbexport.analysis.diff import DiffReport
 from mbexport.bench import BenchReport
 from mbexport.profile import LatencyProfile
 from mbexport.serde import json_bytes
+from mbexport.tune.run import TuneReport
 
 DOCS = Path(__file__).parents[1] / "docs"
 DOCUMENTS: dict[str, tuple[type, str]] = {
     "validate": (ValidationReport, "mbexport validate --json"),
     "compare": (SavedComparison, "mbexport compare --json"),
     "bench": (BenchReport, "mbexport bench --json"),
+    "tune": (TuneReport, "mbexport tune --json"),
     "profile": (LatencyProfile, "profiles/<hardware>/<artifact>.json"),
     "diff": (DiffReport, "mbexport profile diff --json"),
 }

@@ -87,6 +87,10 @@ class Classifier:
     ) -> None:
         self._session.__exit__(kind, error, trace)
 
+    def precision(self) -> str:
+        """What the engine says that it computes in: f32, tf32, bf16, f16 or int8."""
+        return self._session.facts().precision
+
     def scores(self, pictures: NDArray[np.uint8]) -> NDArray[Any]:
         """(n, classes) for at most ``batch`` pictures (n, height, width, channels). The last one fills up the batch.
 
@@ -116,7 +120,7 @@ class Classifier:
 def open_classifier(
     artifact: Artifact, target: str, output: OutputContract, threads: int | None, *, concurrent: bool = False
 ) -> Classifier:
-    """Load the artifact's model for ``target``, float32 pinned; ``concurrent`` where others run at the same time.
+    """Load the artifact's model for ``target``, its precision pinned; ``concurrent`` where others run at the same time.
 
     Raises:
         EngineError: the engine cannot run it.

@@ -43,6 +43,8 @@ class Classified:
     """(pictures, targets, 5) class numbers, best first; -1 where there are fewer classes or the picture failed."""
     failed: Mapping[int, str]
     """Why a picture cannot be read, in the pictures' order."""
+    precisions: Sequence[str]
+    """What each target's engine says that it computed in."""
     seconds: float
     """From when all sessions were open to the last picture."""
 
@@ -81,6 +83,7 @@ def classify(
             ]
 
         opened = list(pool.map(open_all, range(threads)))
+        precisions = [classifier.precision() for classifier in opened[0]]
         start = time.perf_counter()
         running = {pool.submit(_work_off, work, classifiers) for classifiers in opened}
         try:
@@ -93,7 +96,8 @@ def classify(
         finally:
             work.stop()
         seconds = time.perf_counter() - start
-    return Classified(top=work.top, failed=dict(sorted(work.failed.items())), seconds=seconds)
+    failed = dict(sorted(work.failed.items()))
+    return Classified(top=work.top, failed=failed, precisions=precisions, seconds=seconds)
 
 
 class _Work:

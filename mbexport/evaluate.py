@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from mbexport.artifact import MANIFEST, read_artifact
 from mbexport.catalog import find
 from mbexport.classifier import ClassName, ClassNames, classifier_outputs
 from mbexport.classify import classify
@@ -36,10 +37,18 @@ class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
     """One runtime's accuracy: shares of 1, each with its 95% confidence interval (low, high)."""
 
     runtime: str
+    precision: str
+    """What the engine says that it computed in: f32, tf32, bf16, f16 or int8."""
     top1: float
     top5: float
     top1_ci: tuple[float, float]
     top5_ci: tuple[float, float]
+    float32_top1: float | None = None
+    """Of the float32 artifact that this one was made from, on the same runtime; None where it does not lie beside it,
+    or where this one is in float32."""
+    agreement: float | None = None
+    """The share of pictures for which both hold the same class for the most probable."""
+    agreement_ci: tuple[float, float] | None = None
 
 
 class Answer(ClassName, frozen=True, kw_only=True):
@@ -69,7 +78,8 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
     """How many pictures the shares are of: those that could be read."""
     rows: list[EvaluationRow]
     published_top1: float | None
-    """The share published for such a network on ImageNet's validation set; None where there is none."""
+    """The share published for such a network on ImageNet's validation set; None where there is none, as of files in a
+    narrower precision than float32."""
     published_source: str | None
     disagreements: list[Disagreement]
     failed: list[FailedPicture]
@@ -94,7 +104,10 @@ def evaluate(
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
-    """Run labelled pictures through each target, float32 pinned, and count.
+    """Run labelled pictures through each target, the model files' precision pinned, and count.
+
+    Where the artifact is in a narrower precision and the float32 one that it was made from lies beside it, that one
+    sees the same pictures.
 
     Args:
         artifact: a checked artifact of a network that classifies.
@@ -102,7 +115,7 @@ def evaluate(
         targets: targets that are here; see :func:`mbexport.runtimes.resolve_targets`.
         threads: how many cores to keep busy.
         limit: at most so many pictures; see :func:`mbexport.folders.take_evenly`.
-        progress: called a few times a second with how many pictures are done, and of how many.
+        progress: called a few times a second with how many pictures are done, and of how many; anew for the second.
 
     Raises:
         InputError: the network does not classify, the pictures' labels do not fit it, or no picture can be read.
@@ -123,6 +136,13 @@ def evaluate(
         raise none_readable(failed)
     read = np.setdiff1d(np.arange(len(pictures)), list(classified.failed))
     labels = np.array([pictures[at].label for at in read])
+    tops = [classified.top[read, at] for at in range(len(targets))]
+    rows = [_row(*each, labels) for each in zip(targets, classified.precisions, tops, strict=True)]
+    float32 = _float32_beside(artifact)
+    if float32 is not None:
+        readable = [paths[at] for at in read]
+        exact = classify(float32, output, readable, targets, threads=threads, progress=progress).top[:, :, 0]
+        rows = [_beside(row, tops[at][:, 0], exact[:, at], labels) for at, row in enumerate(rows)]
     published = _published(artifact)
     contract = artifact.manifest.input
     return EvaluationReport(
@@ -130,7 +150,7 @@ def evaluate(
         artifact_sha256=artifact.sha256,
         input_size=picture_size(contract) if contract.is_dynamic else None,
         images=len(read),
-        rows=[_row(target, classified.top[read, at], labels) for at, target in enumerate(targets)],
+        rows=rows,
         published_top1=published.top1 if published else None,
         published_source=published.source if published else None,
         disagreements=list(_disagreements(pictures, classified.top[:, :, 0], targets, names)),
@@ -157,16 +177,46 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
 
 
 def _published(artifact: Artifact) -> Published | None:
-    spec, weights = artifact.manifest.spec, artifact.manifest.weights
-    return None if spec is None or weights.kind == "random" else find(spec)
+    manifest = artifact.manifest
+    if manifest.spec is None or manifest.weights.kind == "random" or manifest.precision != "f32":
+        return None
+    return find(manifest.spec)
 
 
-def _row(target: str, top: NDArray[np.int32], labels: NDArray[np.int64]) -> EvaluationRow:
+def _float32_beside(artifact: Artifact) -> Artifact | None:
+    """The artifact that a narrower one was made from, where it is still the folder beside it.
+
+    Raises:
+        ArtifactError: it is, and one of its files was changed.
+    """
+    derivation, folder = artifact.manifest.derivation, artifact.path.resolve()
+    source = folder.with_name(folder.name.removesuffix(f"_{artifact.manifest.precision}"))
+    if derivation is None or source == folder or not (source / MANIFEST).is_file():
+        return None
+    found = read_artifact(source)
+    return found if found.sha256 == derivation.source_sha256 else None
+
+
+def _beside(
+    row: EvaluationRow, top1: NDArray[np.int32], exact: NDArray[np.int32], labels: NDArray[np.int64]
+) -> EvaluationRow:
+    """The row with what float32 answers, ``exact``, to the same pictures on the same runtime."""
+    same, count = int((top1 == exact).sum()), len(labels)
+    return msgspec.structs.replace(
+        row,
+        float32_top1=float((exact == labels).mean()),
+        agreement=same / count,
+        agreement_ci=wilson_interval(same, count),
+    )
+
+
+def _row(target: str, precision: str, top: NDArray[np.int32], labels: NDArray[np.int64]) -> EvaluationRow:
     """``top`` is (pictures, 5), best class first."""
     right = top == labels[:, None]
     hits, hits5, count = int(right[:, 0].sum()), int(right.any(axis=1).sum()), len(labels)
     return EvaluationRow(
         runtime=target,
+        precision=precision,
         top1=hits / count,
         top5=hits5 / count,
         top1_ci=wilson_interval(hits, count),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from mbexport.spec import SPATIAL_AXES, ExportOptions, InputType, Layout, ModelSpec
+from mbexport.spec import SPATIAL_AXES, ExportOptions, InputType, Layout, ModelSpec, Precision
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 OutputKind = Literal["probabilities", "logits", "features"]
-Precision = Literal["f32", "f16", "int8"]
 
 
 class InputContract(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,6 +32,8 @@ class PredictionRow(msgspec.Struct, frozen=True, kw_only=True):
     """One runtime's most probable classes, best first."""
 
     runtime: str
+    precision: str
+    """What the engine says that it computed in."""
     top: list[Guess]
 
 
@@ -69,7 +71,7 @@ def predict(
     top: int = 5,
     progress: Callable[[int], None] | None = None,
 ) -> PredictionReport:
-    """The ``top`` most probable classes of each picture on each target, float32 pinned.
+    """The ``top`` most probable classes of each picture on each target, the model file's precision pinned.
 
     Args:
         artifact: a checked artifact of a network that classifies.
@@ -92,6 +94,7 @@ def predict(
     predictions, failed = [], []
     with ExitStack() as stack:
         opened = {target: stack.enter_context(open_classifier(artifact, target, output, threads)) for target in targets}
+        precisions = {target: classifier.precision() for target, classifier in opened.items()}
         for count, path in enumerate(paths, 1):
             try:
                 shown = picture(path, artifact.manifest.input)[None]
@@ -99,7 +102,11 @@ def predict(
                 failed.append(FailedPicture(path=str(path), reason=error.reason))
             else:
                 rows = [
-                    PredictionRow(runtime=target, top=_guesses(classifier.probabilities(shown)[0], top, names))
+                    PredictionRow(
+                        runtime=target,
+                        precision=precisions[target],
+                        top=_guesses(classifier.probabilities(shown)[0], top, names),
+                    )
                     for target, classifier in opened.items()
                 ]
                 predictions.append(Prediction(path=str(path), rows=rows))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from mbexport.samples import unpacked
-from mbexport.spec import ModelSpec
+from mbexport.spec import ModelSpec, Precision
 
 SCHEMA_VERSION = 2
 PUBLISHED_SCHEMA_VERSION = 1
@@ -17,6 +17,11 @@ Mode = Literal["parity", "production"]
 Verdict = Literal["ok", "noisy", "invalid"]
 Scenario = Literal["single-stream", "concurrent", "offline"]
 """One call after the other; a fixed number of callers at once; as much at once as the engine serves best."""
+Objective = Literal["p50", "p99", "throughput"]
+"""What a configuration is chosen by: a call's median, its 99th percentile, or pictures per second."""
+AccuracyRule = Literal["float32", "top-1", "expected", "sqnr"]
+"""Float32 needs no check. Else top-1 of labelled pictures, where they tell; what float32's probabilities expect of the
+predictions that changed; or, of random weights, of features and without pictures, the distance."""
 
 # A profile may come from anywhere. These bounds keep out what no machine can have measured, and are in the JSON Schema.
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -133,6 +138,10 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     scenario: Scenario = "single-stream"
     concurrency: Count = 1
     """Calls under way at once; ``threads`` is what all of them share."""
+    model: str | None = None
+    """The artifact's model file, where it is another than its manifest names for the runtime."""
+    asked_options: dict[str, str] = {}
+    """The engine's own options that were asked for beyond the usual ones."""
     placement: dict[str, Whole]
     engine_options: dict[str, str]
     versions: dict[str, str]
@@ -149,18 +158,120 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     reasons: list[str]
 
     @property
-    def key(self) -> tuple[str, str, int, int, str, int]:
+    def key(self) -> tuple[str, str, int, int, str, int, str]:
         """Rows of one artifact with the same key replace each other.
 
         Offline the engine chooses how many calls run at once, and another version of it another number.
         """
         callers = 0 if self.scenario == "offline" else self.concurrency
-        return self.runtime, self.mode, self.threads, self.batch, self.scenario, callers
+        return self.runtime, self.mode, self.threads, self.batch, self.scenario, callers, self.unusual
+
+    @property
+    def unusual(self) -> str:
+        """The model file and options that differ from the usual ones, in words; empty where none do."""
+        model = [] if self.model is None else [self.model]
+        return " ".join([*model, *(f"{name}={value}" for name, value in sorted(self.asked_options.items()))])
 
     @property
     def samples_ns(self) -> list[int]:
         """All replicates' raw samples, pooled."""
         return [sample for replicate in self.replicates for sample in replicate.samples_ns]
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """All that it takes to run a network as it was measured."""
+
+    artifact: str
+    """The artifact's slug."""
+    sha256: str
+    """Of its model.onnx."""
+    model: str
+    """The model file in the artifact's folder."""
+    model_sha256: str
+    runtime: str
+    mode: Mode
+    threads: Count
+    """Of all callers together."""
+    callers: Count = 1
+    """Calls under way at once."""
+    batch: Count = 1
+    options: dict[str, str] = {}
+    """The engine's own options beyond those that mbexport always sets for this mode, thread count and callers."""
+
+
+class AccuracyCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """What a configuration's precision costs in accuracy, against float32. Shares of 1; 95% intervals."""
+
+    rule: AccuracyRule
+    inside: bool
+    """Whether it stays within the limit."""
+    fault: str | None = None
+    """Why not, in words."""
+    pictures: Whole = 0
+    top1_drop: float | None = None
+    """None without labels."""
+    top1_drop_ci: tuple[float, float] | None = None
+    expected_drop: float | None = None
+    """Of top-1, by float32's own probabilities of the classes that took another's place; None where numbers judge."""
+    agreement: Share | None = None
+    """Share of pictures with the same class as in float32."""
+    agreement_ci: tuple[Share, Share] | None = None
+    sqnr_db: float | None = None
+    least_sqnr_db: float | None = None
+
+
+class Ratio(msgspec.Struct, frozen=True, kw_only=True):
+    """How many times faster, with its 95% interval, of processes that took turns."""
+
+    value: Annotated[float, msgspec.Meta(gt=0)]
+    ci: tuple[float, float]
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One configuration that was considered. Figures are of the last rung that it reached; None where not timed."""
+
+    configuration: Configuration
+    precision: str
+    """Effective precision, read back from the engine."""
+    accuracy: AccuracyCheck | None
+    """None where the engine could not run it."""
+    rung: Whole = 0
+    """The last rung in which it was timed; 0 where it was not."""
+    processes: Whole = 0
+    """In that rung."""
+    p50_s: Seconds | None = None
+    p50_ci_s: tuple[Seconds, Seconds] | None = None
+    """With three processes or more."""
+    p99_s: Seconds | None = None
+    """With enough samples."""
+    throughput_per_s: Rate | None = None
+    outcome: str
+    """What became of it, in words."""
+
+
+class TunedConfiguration(msgspec.Struct, frozen=True, kw_only=True):
+    """The fastest configuration on this machine that stays inside an accuracy limit, and the evidence."""
+
+    objective: Objective
+    max_drop: Share
+    """The limit, as a share of 1."""
+    go: bool
+    """Whether a narrower precision is faster than float32 beyond the noise; else this is float32's best."""
+    configuration: Configuration
+    precision: str
+    """Effective precision."""
+    accuracy: AccuracyCheck
+    over_float32: Ratio
+    """Over the best configuration in float32 of those that were tried."""
+    over_defaults: Ratio
+    """Over float32 on the same runtime at the default threads and options, one caller."""
+    engine_options: dict[str, str]
+    """All of the engine's options as they were set, for the record."""
+    versions: dict[str, str]
+    tuned_on: str
+    """ISO date, UTC."""
+    trials: list[Trial]
+    """The chosen one first, then by the rung that they reached."""
 
 
 class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,8 +283,12 @@ class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):
     artifact_sha256: str
     spec: ModelSpec | None
     """None for a user's own network."""
+    precision: Precision = "f32"
+    """Of the artifact's files; what an engine computed in, each measurement says."""
     hardware: Hardware
     measurements: list[Measurement]
+    tuned: list[TunedConfiguration] = []
+    """What ``tune`` found for the artifact here, one for each objective."""
 
 
 class PublishedLatency(msgspec.Struct, frozen=True, kw_only=True):

@@ -175,7 +175,8 @@ def _once(folders: Iterable[Path]) -> list[Path]:
 
 
 def merge(stored: LatencyProfile | None, fresh: LatencyProfile) -> tuple[LatencyProfile, str | None]:
-    """``fresh`` put into ``stored``: rows with the same key are replaced, other rows stay.
+    """``fresh`` put into ``stored``: rows with the same key are replaced, other rows stay. Of each objective's tuned
+    configurations the one found later stays.
 
     Rows of another network or another machine cannot stand in one profile: then ``fresh`` replaces the whole, and
     the second value says why.
@@ -188,7 +189,11 @@ def merge(stored: LatencyProfile | None, fresh: LatencyProfile) -> tuple[Latency
     if not same_machine(stored.hardware, fresh.hardware):
         return fresh, "the stored profile was of another machine with the same name"
     rows = {row.key: row for row in (*stored.measurements, *fresh.measurements)}
-    return msgspec.structs.replace(fresh, measurements=[rows[key] for key in sorted(rows)]), None
+    by_date = sorted((*stored.tuned, *fresh.tuned), key=lambda tuned: tuned.tuned_on)
+    tuned = {each.objective: each for each in by_date}
+    return msgspec.structs.replace(
+        fresh, measurements=[rows[key] for key in sorted(rows)], tuned=[tuned[name] for name in sorted(tuned)]
+    ), None
 
 
 def same_machine(one: Hardware, other: Hardware) -> bool:

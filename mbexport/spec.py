@@ -20,6 +20,8 @@ ACTIVATIONS = (
 )  # fmt: skip
 """What Keras 3 knows by name, but for ``threshold``, which wants two arguments; ``none`` and ``linear`` are one."""
 Layout = Literal["nhwc", "nchw"]
+Precision = Literal["f32", "f16", "int8"]
+"""What a model file's numbers are."""
 InputType = Literal["float32", "uint8"]
 Preprocess = Literal["outside", "in-graph"]
 

@@ -8,7 +8,7 @@ import msgspec
 
 from mbexport.accuracy.checks import Checks
 from mbexport.accuracy.report import ValidationReport, ValidationRow
-from mbexport.artifact import read_reference
+from mbexport.artifact import read_reference, read_trace
 from mbexport.errors import ArtifactError, InputError, UntiedGraphError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mbexport.accuracy.judge import Observe
     from mbexport.artifact import Artifact
 
-__all__ = ["Checks", "ValidationReport", "ValidationRow", "explained", "validate"]
+__all__ = ["Checks", "ValidationReport", "ValidationRow", "check_explainable", "explained", "validate"]
 
 
 def validate(
@@ -115,11 +115,7 @@ def explained(
     from mbexport.accuracy.explain import Explainer
     from mbexport.accuracy.probes import stored_probes
 
-    if artifact.manifest.precision != "f32":
-        raise InputError(
-            f"{artifact.path} is {artifact.manifest.precision}, and --explain searches float32 networks; "
-            "validate the artifact that it was made of"
-        )
+    check_explainable(artifact)
     probe = next(stored_probes(artifact, read_reference(artifact)))
     explainer = Explainer(artifact, probe, threads)
     found = []
@@ -128,3 +124,13 @@ def explained(
             progress(f"{row.runtime} {row.mode}")
         found.append(explainer.explain(row))
     return msgspec.structs.replace(report, explanations=found)
+
+
+def check_explainable(artifact: Artifact) -> None:
+    """Raise what :func:`explained` would, before all the work that it would be too late after."""
+    if artifact.manifest.precision != "f32":
+        raise InputError(
+            f"{artifact.path} is {artifact.manifest.precision}, and --explain searches float32 networks; "
+            "validate the artifact that it was made of"
+        )
+    read_trace(artifact)

@@ -6,12 +6,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from mbexport.artifact import Artifact, write_artifact
+from mbexport.artifact import Artifact, read_reference, write_artifact
 from mbexport.labels import Label
-from mbexport.manifest import GraphReport, InputContract, Manifest, OutputContract, OutputKind, WeightsOrigin
+from mbexport.manifest import (
+    Derivation,
+    GraphReport,
+    InputContract,
+    Manifest,
+    OutputContract,
+    OutputKind,
+    QuantizedModel,
+    WeightsOrigin,
+)
 from mbexport.reference import Reference
 from mbexport.spec import ExportOptions, ModelSpec
 
@@ -143,3 +153,31 @@ def truncated(path: Path) -> Path:
 
 def _width(name: str) -> int:
     return 3 if name == "features" else 4
+
+
+def int8_beside(source: Artifact, swap: tuple[int, int] | None = None, **changes: Any) -> Artifact:
+    """The int8 artifact of a colour artifact, in the folder beside it. ``changes`` are those of the manifest."""
+    model = onnx.load_from_string(colour_model(source.manifest.input, ["logits"], swap))
+    (gemm,) = [node for node in model.graph.node if node.op_type == "Gemm"]
+    gemm.input[0] = "rounded"
+    steps = [("QuantizeLinear", "mean", "bytes"), ("DequantizeLinear", "bytes", "rounded")]
+    at = list(model.graph.node).index(gemm)
+    for place, (kind, taken, made) in enumerate(steps):
+        model.graph.node.insert(at + place, helper.make_node(kind, [taken, "scale", "zero"], [made]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1 / 127, np.float32), "scale"))
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((), np.int8), "zero"))
+    derivation = Derivation(
+        source_sha256=source.sha256,
+        method="test",
+        models={"model.onnx": QuantizedModel(islands=[], sqnr_db={"logits": 30.0})},
+    )
+    manifest = msgspec.structs.replace(
+        source.manifest,
+        slug=f"{source.manifest.slug}_int8",
+        models={"ort": "model.onnx", "openvino": "model.onnx"},
+        precision="int8",
+        derivation=derivation,
+    )
+    manifest = msgspec.structs.replace(manifest, **changes)
+    data = {"model.onnx": model.SerializeToString()}
+    return write_artifact(source.path.parent, manifest, data, read_reference(source), labels=LABELS)

@@ -82,7 +82,11 @@ class Writer:
             "small",
             [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, SIDE_PX, SIDE_PX])],
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank) for name, rank in outputs.items()],
-            [numpy_helper.from_array(np.asarray(array), name) for name, array in self.constants.items() if name in read],
+            [
+                numpy_helper.from_array(np.asarray(array), name)
+                for name, array in self.constants.items()
+                if name in read
+            ],
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 

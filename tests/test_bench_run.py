@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -57,11 +58,12 @@ class Workers:
 
     def __init__(self) -> None:
         self.plans: list[WorkerPlan] = []
+        self.precision = "f32"
 
     def __call__(self, plan: WorkerPlan) -> WorkerAnswer:
         self.plans.append(plan)
         before = sum(other == plan for other in self.plans) - 1
-        return answer([2_000_000 + 10_000 * before] * 138)
+        return answer([2_000_000 + 10_000 * before] * 138, precision=self.precision)
 
 
 @pytest.fixture
@@ -123,6 +125,7 @@ def test_profile_keeps_raw_samples_and_the_report_derives_its_rows_from_them(
     stored = read_profile(tmp_path / "profiles" / FOLDER / "tiny.json")
     assert stored.artifact_sha256 == artifact.sha256
     assert stored.spec == artifact.manifest.spec
+    assert stored.precision == "f32"
     each = [2_000_000 + 10_000 * before for before in range(REPLICATES)]
     assert stored.measurements[0].samples_ns == [sample for sample in each for _ in range(138)]
     assert stored.measurements[0].thread_plan == THREADS
@@ -134,6 +137,16 @@ def test_profile_keeps_raw_samples_and_the_report_derives_its_rows_from_them(
         assert row.min_s == pytest.approx(samples_s.min())
         assert row.mad_s == pytest.approx(np.median(abs(samples_s - np.median(samples_s))))
     assert files(tmp_path / "profiles") == [FOLDER, f"{FOLDER}/README.md", f"{FOLDER}/tiny.json"]
+
+
+def test_profile_of_a_narrower_file_says_so(workers: Workers, artifact: Artifact, tmp_path: Path) -> None:
+    """An f16 file that runs in f16 is what parity asks for; bf16 is not."""
+    narrow = replace(artifact, manifest=msgspec.structs.replace(artifact.manifest, precision="f16"))
+    for effective, verdict in (("f16", "ok"), ("bf16", "invalid")):
+        workers.precision = effective
+        report = bench([narrow], ["ort:cpu"], Settings(modes=["parity"]), profiles=tmp_path / effective)
+        assert read_profile(tmp_path / effective / FOLDER / "tiny.json").precision == "f16"
+        assert [(row.precision, row.verdict) for row in report.rows] == [(effective, verdict)]
 
 
 PROMISED = (

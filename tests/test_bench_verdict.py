@@ -93,6 +93,13 @@ def test_processes_that_did_not_do_the_same_are_no_row(changes: dict[str, Any], 
     assert reason in reasons[0]
 
 
+def test_parity_asks_for_the_precision_of_the_file() -> None:
+    half = answers(*[replicate(SAMPLES)] * 3, precision="f16")
+    assert judge(half, "parity", "f16") == ("ok", [])
+    assert judge(half, "parity", "int8") == ("invalid", ["parity means the file's int8, but the engine ran f16"])
+    assert judge(answers(*[replicate(SAMPLES)] * 3, precision="int8"), "parity", "int8") == ("ok", [])
+
+
 def test_any_narrow_process_makes_parity_invalid() -> None:
     _, reasons = judge([answer(SAMPLES), answer(SAMPLES), answer(SAMPLES, precision="bf16")], "parity")
     assert reasons[0] == "parity means float32, but the engine ran bf16"

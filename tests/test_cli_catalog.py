@@ -70,7 +70,8 @@ def test_info_of_a_published_network_fits_80_columns(entry: catalog.Published) -
 
 def test_info_has_each_source_with_its_own_figure() -> None:
     text = invoke("info", "--variant", "large").stdout
-    blocks = dict(re.findall(r"^  (\w[^\n]+)\n    ([^\n]+)", text.partition("published\n")[2], flags=re.MULTILINE))
+    published = text.partition("published, in float32\n")[2]
+    blocks = dict(re.findall(r"^  (\w[^\n]+)\n    ([^\n]+)", published, flags=re.MULTILINE))
     assert "top-1 75.6 %" in blocks["Keras, docstring of MobileNetV3Large and MobileNetV3Small"]
     assert blocks["TF-slim, research/slim/nets/mobilenet/README.md of tensorflow/models"] == "top-1 75.2 %"
     assert blocks["timm, results/results-imagenet.csv"] == "top-1 75.516 %, top-5 92.594 %"

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from mbexport.profile import Measurement
 
 DOCUMENT = {"a", "b", "across", "threshold", "passed", "rows", "only_a", "only_b", "not_compared", "notes"}
-NAME = {"artifact", "runtime", "mode", "threads", "batch", "scenario", "concurrency"}
+NAME = {"artifact", "runtime", "mode", "precision", "threads", "batch", "scenario", "concurrency", "unusual"}
 ROW = NAME | {"a_p50_s", "b_p50_s", "ratio", "ratio_ci", "a_p99_s", "a_verdict", "b_verdict", "b_p99_s"}
-ROW |= {"verdict", "reason", "differences"}
+ROW |= {"b_precision", "verdict", "reason", "differences"}
 
 
 def invoke(*arguments: str) -> Result:
@@ -133,6 +133,16 @@ def test_across_is_repeatable_and_told(here: Path) -> None:
         "hardware",
         "runtime-version",
     ]
+
+
+def test_precisions_are_told(here: Path) -> None:
+    narrow: dict[str, Any] = {"mode": "production", "runtime": "openvino:cpu", "precision": "bf16"}
+    write_profile(here / "c.json", profile(row(2.0), row(2.0, mode="production"), row(1.0, **narrow)))
+    assert "\nprecision: f32; openvino:cpu production bf16\n" in invoke("c.json", "c.json").stdout
+    int8 = profile(row(1.0, precision="int8"), artifact="tiny_int8", precision="int8")
+    write_profile(here / "int8.json", int8)
+    across = ("--across", "artifact", "--across", "precision")
+    assert "\nprecision: f32 in A, int8 in B\n" in invoke("a.json", "int8.json", *across).stdout
 
 
 def test_tables_fit_80_columns_with_names_and_figures_uncut(here: Path) -> None:

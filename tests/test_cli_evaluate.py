@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from mbexport.spec import ModelSpec
 from mbexport_cli.app import app
-from tests.colours import COLOURS, colour_artifact, paint, truncated
+from tests.colours import COLOURS, colour_artifact, int8_beside, paint, truncated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,11 +68,23 @@ def test_evaluate_text(photos: Path, here: Path) -> None:
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     table = {line.split()[0]: line.split() for line in lines if line.startswith(("ort", "openvino", "published "))}
-    assert (table["ort:cpu"][1], table["openvino:cpu"][1]) == ("75.00", "25.00")
-    assert table["published"][1] == "68.10"
+    assert (table["ort:cpu"][1:3], table["openvino:cpu"][1:3]) == (["f32", "75.00"], ["f32", "25.00"])
+    assert table["published"][1:3] == ["f32", "68.10"]
     assert max(len(line) for line in lines if line.startswith(("ort", "openvino", "accuracy"))) <= 80
     assert "the runtimes' most probable classes differ on 3 pictures" in lines
     assert f"  {photos / 'c0' / 'a.png'}: ort:cpu fire red, openvino:cpu green (right: fire red)" in lines
+
+
+def test_int8_is_shown_beside_float32(photos: Path, here: Path) -> None:
+    narrow = int8_beside(colour_artifact(here), swap=(0, 1))
+    lines = invoke("evaluate", narrow.path, "--images", photos, "--runtime", "ort:cpu").stdout.splitlines()
+    first, second = [line.split() for line in lines if line.startswith("ort:cpu ")]
+    assert (first[1:3], second[1:3]) == (["int8", "25.00"], ["75.00", "25.00"])
+    assert max(len(line) for line in lines) <= 80
+    predicted = invoke("predict", narrow.path, photos / "c2" / "a.png", "--runtime", "ort:cpu")
+    assert "computed in int8 on ort:cpu" in predicted.stdout.splitlines()
+    float32 = invoke("predict", here / "colours", photos / "c2" / "a.png", "--runtime", "ort:cpu")
+    assert "computed in" not in float32.stdout
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -126,6 +138,7 @@ def test_predict_json(here: Path) -> None:
     for index, each in enumerate(document["pictures"]):
         assert [row["runtime"] for row in each["rows"]] == ["ort:cpu", "openvino:cpu"]
         for row in each["rows"]:
+            assert row["precision"] == "f32"
             assert len(row["top"]) == 2
             assert row["top"][0].keys() == {"index", "id", "label", "probability"}
             assert row["top"][0]["index"] == index

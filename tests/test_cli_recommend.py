@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ROW = {
     *("artifact", "runtime", "mode", "threads", "batch", "top1", "top1_source", "latency_s", "ci_s", "verdict"),
-    *("profile", "precision", "fits", "surely", "reasons", "top1_ci"),
+    *("profile", "precision", "fits", "surely", "reasons", "top1_ci", "top1_precision", "unusual"),
 }
 RECOMMENDATION = {
     *("hardware", "budget_s", "percentile", "min_top1", "best", "runners_up", "over_budget", "unanswered"),
@@ -84,7 +84,7 @@ def test_nothing_fits_exits_1_and_shows_the_nearest(here: Path) -> None:
     measure_some(here)
     done = invoke("recommend", "--budget-ms", "2", "--min-top1", "70")
     assert (done.exit_code, done.stderr) == (1, "")
-    assert "no measured network does that" in done.stdout
+    assert "no measured network of known accuracy does that" in done.stdout
     assert re.search(r"mobilenet_v3_large_1.0_224 +75.6 +8.68 +\+334%", done.stdout)
     document = json.loads(invoke("recommend", "--budget-ms", "2", "--min-top1", "70", "--json").stdout)
     assert document["best"] is None
@@ -248,7 +248,7 @@ def test_rows_that_cannot_answer_are_told(here: Path) -> None:
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
     place = lines.index("cannot answer, 600 samples; p99 needs 662:")
-    assert lines[place + 1] == "  mobilenet_v3_large_minimalistic_1.0_224 ort:cpu parity, 1 thread"
+    assert lines[place + 1] == "  mobilenet_v3_large_minimalistic_1.0_224 ort:cpu parity f32, 1 thread"
 
 
 def test_predict_json(here: Path) -> None:
@@ -290,3 +290,28 @@ def test_settings_with_too_few_networks_are_told(here: Path) -> None:
     assert done.exit_code == 0
     assert "no prediction: 1 networks were measured; a prediction needs 10" in done.stdout
     assert "  ort:cpu parity f32, 2 threads" in done.stdout.splitlines()
+
+
+def test_int8_is_no_float32(here: Path) -> None:
+    """Neither its accuracy nor its latency comes from the float32 network of the same spec."""
+    measure_some(here)
+    large = ModelSpec(variant="large")
+    int8 = profile(
+        row(1.0, precision="int8"), spec=large, artifact=f"{large.slug}_int8", precision="int8", artifact_sha256="bb"
+    )
+    write_profile(profile_path(here / "profiles", HARDWARE, int8.artifact), int8)
+    done = invoke("recommend", "--budget-ms", "2", "--precision", "int8")
+    assert done.exit_code == 1
+    assert "any mode, int8, any threads" in done.stdout
+    assert re.search(r"mobilenet_v3_large_1.0_224_int8 +- +1.00 +fits", done.stdout)
+    assert "mbexport evaluate ARTIFACT --images DIR --json > FILE" in done.stdout
+    assert max(len(line.rstrip()) for line in done.stdout.splitlines()) <= 80
+    done = invoke("predict", "--variant", "large", "--precision", "int8", "--json")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "ort:cpu parity int8, threads 1: 0 networks were measured besides it" in done.stderr
+    done = invoke("predict", "--variant", "large", "--json")
+    assert [each["precision"] for each in json.loads(done.stdout)["rows"]] == ["f32"]
+    for question in ("recommend --budget-ms 5", "predict --variant large"):
+        done = invoke(*question.split(), "--precision", "i8")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "unknown --precision 'i8'; did you mean int8?" in done.stderr

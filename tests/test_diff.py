@@ -477,3 +477,22 @@ def test_all_runtimes_moving_together_are_remarked_on(tmp_path: Path) -> None:
     assert diff(*both(tmp_path, profile(row()), profile(row(times(QUIET_MS, 1.12))))).notes == []
     a, b = both(tmp_path, at(1, 1), msgspec.structs.replace(at(1.12, 1.1), artifact_sha256="bb"))
     assert diff(a, b, across=["artifact"]).notes == []
+
+
+def test_float32_and_int8_are_compared_only_where_that_is_the_question(tmp_path: Path) -> None:
+    float32 = profile(row())
+    int8 = profile(row(times(QUIET_MS, 0.5), precision="int8"), artifact="tiny_int8", precision="int8")
+    a, b = both(tmp_path, float32, int8)
+    for across, missing in (((), "--across artifact --across precision"), (("artifact",), "--across precision")):
+        with pytest.raises(InputError, match=f"cannot compare .* precision f32 in A, int8 in B.*say {missing}"):
+            diff(a, b, across=[subject_of(word) for word in across])
+    [found] = diff(a, b, across=["artifact", "precision"]).rows
+    assert (found.precision, found.b_precision, found.verdict) == ("f32", "int8", "faster")
+    folders = [tmp_path / name for name in ("before", "after")]
+    for folder, factor in zip(folders, (1.0, 1.2), strict=True):
+        for one, faster in ((float32, 1.0), (int8, 0.5)):
+            rows = [row(times(QUIET_MS, factor * faster), precision=one.measurements[0].precision)]
+            path = profile_path(folder, HARDWARE, one.artifact)
+            write_profile(path, msgspec.structs.replace(one, measurements=rows))
+    slower = {each.artifact: (each.precision, each.verdict) for each in diff(*folders).rows}
+    assert slower == {"tiny": ("f32", "slower"), "tiny_int8": ("int8", "slower")}

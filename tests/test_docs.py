@@ -18,6 +18,8 @@ COMMANDS = [
     "validate",
     "compare",
     "bench",
+    "quantize",
+    "tune",
     "predict",
     "evaluate",
     "profile show",

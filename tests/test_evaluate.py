@@ -11,7 +11,7 @@ from mbexport.errors import EngineError, InputError
 from mbexport.evaluate import EvaluationReport, evaluate, wilson_interval
 from mbexport.runtimes import ort
 from mbexport.spec import ExportOptions, ModelSpec
-from tests.colours import SIDE_PX, colour_artifact, paint, truncated
+from tests.colours import SIDE_PX, colour_artifact, int8_beside, paint, truncated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -238,3 +238,36 @@ def test_photographs(name: str, input_type: InputType, real_data: Path, tmp_path
         assert row.top1 == pytest.approx(top1, abs=0.003)
         assert row.top5 == pytest.approx(top5, abs=0.003)
         assert row.top1_ci[0] < top1 < row.top1_ci[1]
+
+
+def test_precision_is_read_back_and_float32_beside_is_compared(photos: Path, tmp_path: Path) -> None:
+    """The int8 file takes red for green: it answers as float32 does to the three of ten that show neither."""
+    source = colour_artifact(tmp_path, spec=ModelSpec(variant="small"), weights="keras-file", openvino_swap=(2, 3))
+    narrow = int8_beside(source, swap=(0, 1))
+    report = evaluate(narrow, photos, BOTH, threads=1)
+    ort, openvino = report.rows
+    assert (ort.precision, ort.top1, ort.float32_top1, ort.agreement) == ("int8", 0.3, 0.7, 0.3)
+    assert ort.agreement_ci == pytest.approx(wilson_interval(3, 10))
+    # OpenVINO's float32 file takes blue for black and black for blue: of its seven right ones it loses two, and gains
+    # the black in c2
+    assert (openvino.top1, openvino.float32_top1, openvino.agreement) == (0.3, 0.6, 0.0)
+    assert report.published_top1 is None
+    float32 = evaluate(source, photos, ["ort:cpu"], threads=1)
+    assert [(row.precision, row.float32_top1, row.agreement) for row in float32.rows] == [("f32", None, None)]
+    assert float32.published_top1 == 0.681
+
+
+def test_float32_beside_must_be_the_one_that_it_was_made_from(photos: Path, tmp_path: Path) -> None:
+    source = colour_artifact(tmp_path)
+    narrow = int8_beside(source)
+    [row] = evaluate(narrow, photos, ["ort:cpu"], threads=1).rows
+    assert row.agreement == 1.0
+    broken = truncated(photos / "c0" / "broken.jpg")
+    report = evaluate(narrow, photos, ["ort:cpu"], threads=1)
+    assert ([each.path for each in report.failed], report.rows[0].agreement) == ([str(broken)], 1.0)
+    colour_artifact(tmp_path, openvino_swap=(0, 1), outputs=("logits", "features"))  # another one in its place
+    [row] = evaluate(narrow, photos, ["ort:cpu"], threads=1).rows
+    assert (row.precision, row.agreement) == ("int8", None)
+    source.path.rename(tmp_path / "elsewhere")
+    [row] = evaluate(narrow, photos, ["ort:cpu"], threads=1).rows
+    assert row.agreement is None

@@ -83,6 +83,23 @@ def test_validating_imports_no_tensorflow(small_artifact: Artifact) -> None:
     assert modules_after(statement) & {"tensorflow", "keras", "tf2onnx", "scipy", "rich", "typer"} == set()
 
 
+def test_quantizing_imports_no_tensorflow(tmp_path: Path) -> None:
+    from tests.quantizing import mobile_artifact, picture_files
+
+    artifact, photos = mobile_artifact(tmp_path), picture_files(tmp_path / "photos", 16)
+    statement = (
+        "from pathlib import Path\n"
+        "from mbexport.artifact import read_artifact\n"
+        "from mbexport.quantize import run\n"
+        "from mbexport.quantize.verdict import Timing\n"
+        "times = {('ort:cpu', row): Timing(p50s_s=[1.0], precision='f32', memory_bytes=1) for row in ('f32', 'narrow')}\n"
+        "run.timings = lambda *_given: times\n"
+        f"artifact, photos = read_artifact(Path({str(artifact.path)!r})), Path({str(photos)!r})\n"
+        "assert run.quantize(artifact, photos, ['ort:cpu']).verdicts"
+    )
+    assert modules_after(statement) & {"tensorflow", "keras", "tf2onnx", "rich", "typer"} == set()
+
+
 def test_evaluating_imports_no_tensorflow(tmp_path: Path) -> None:
     from tests.colours import colour_artifact, paint
 

@@ -20,6 +20,7 @@ from mbexport.spec import ModelSpec
 from tests.measured import HARDWARE, measurement, profile, replicate
 
 if TYPE_CHECKING:
+    from mbexport.spec import Precision
     from mbexport.profile import LatencyProfile, Measurement
 
 SMALL = ModelSpec(variant="small")
@@ -229,7 +230,7 @@ def test_same_network_under_two_names_counts_once() -> None:
 def test_too_few_networks() -> None:
     few = machine(*(of(spec, row(law_s(spec))) for spec in NETWORKS[: LEAST_NETWORKS - 1]))
     with pytest.raises(
-        InputError, match=r"ort:cpu parity, threads 1: 9 networks were measured; a prediction needs 10.*bench"
+        InputError, match=r"ort:cpu parity f32, threads 1: 9 networks were measured; a prediction needs 10.*bench"
     ):
         predict_latency(UNSEEN, few)
     enough = [of(spec, row(law_s(spec))) for spec in NETWORKS[:LEAST_NETWORKS]]
@@ -239,6 +240,40 @@ def test_too_few_networks() -> None:
     assert [(each.threads, each.reason[:10]) for each in answer.refused] == [(2, "4 networks")]
     with pytest.raises(InputError, match="9 networks were measured besides it"):
         predict_latency(NETWORKS[0], machine(*enough))
+
+
+def test_each_precision_has_a_fit_of_its_own() -> None:
+    """int8 four times as fast: neither fit may see the other's rows."""
+    int8 = [
+        msgspec.structs.replace(
+            of(spec, row(law_s(spec) / 4, precision="int8"), name=f"{spec.slug}_int8"), precision="int8"
+        )
+        for spec in NETWORKS
+    ]
+    found = {each.precision: each.predicted_p50_s for each in predict_latency(UNSEEN, lawful(*int8)).rows}
+    assert found == pytest.approx({"f32": law_s(UNSEEN), "int8": law_s(UNSEEN) / 4}, rel=1e-3)
+    few = lawful(*int8[: LEAST_NETWORKS - 1])
+    assert [each.precision for each in predict_latency(UNSEEN, few).refused] == ["int8"]
+    with pytest.raises(InputError, match="ort:cpu parity int8, threads 1: 9 networks were measured"):
+        predict_latency(UNSEEN, few, precisions=["int8"])
+
+
+@pytest.mark.parametrize("file", ["f16", "int8"])
+def test_narrower_files_that_an_engine_widens_are_in_no_fit(file: Precision) -> None:
+    wide = [
+        msgspec.structs.replace(of(spec, row(9.0), name=f"{spec.slug}_{file}"), precision=file) for spec in NETWORKS
+    ]
+    [found] = predict_latency(UNSEEN, lawful(*wide)).rows
+    assert found.predicted_p50_s == pytest.approx(law_s(UNSEEN), rel=1e-3)
+    with pytest.raises(InputError, match="no row is valid, of a known network, in its file's precision"):
+        predict_latency(UNSEEN, machine(*wide))
+
+
+def test_rows_with_options_of_their_own_are_in_no_fit() -> None:
+    other = [of(spec, row(9.0, asked_options={"NUM_STREAMS": "2"}), name=f"{spec.slug}_2") for spec in NETWORKS]
+    [found] = predict_latency(UNSEEN, lawful(*other)).rows
+    assert found.networks == len(NETWORKS)
+    assert found.predicted_p50_s == pytest.approx(law_s(UNSEEN), rel=1e-3)
 
 
 def test_extrapolation_is_called_so() -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-
 def correlated(inputs: int, seed: int, places: int = 4000) -> NDArray[np.float64]:
     """Numbers that share most of what they say, as neighbouring channels do, (places, inputs)."""
     rng = np.random.default_rng(seed)

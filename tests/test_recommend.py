@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from mbexport.analysis.accuracies import Evaluation, RuntimeTop1, read_evaluations
-from mbexport.analysis.machine import Machine, choose_machine
+from mbexport.analysis.machine import Machine, Precision, choose_machine
 from mbexport.analysis.recommend import Question, Recommendation, Settings, recommend
 from mbexport.errors import DocumentError, InputError
 from mbexport.published import PUBLISHED
@@ -362,3 +362,51 @@ def test_files_that_are_no_such_report(text: str, words: str, tmp_path: Path) ->
     assert len(str(raised.value).splitlines()) == 1
     with pytest.raises(DocumentError, match=r"absent\.json cannot be read"):
         read_evaluations([tmp_path / "absent.json"])
+
+
+INT8 = of(LARGE, row(2.0, precision="int8"), name=f"{LARGE.slug}_int8", precision="int8", artifact_sha256="bb")
+"""V3 Large's int8 sibling, whose spec is V3 Large's own."""
+
+
+def test_published_top1_is_not_claimed_for_a_narrower_file() -> None:
+    answer = ask(INT8, *FOUR, min_top1=0.7)
+    assert answer.best is not None
+    assert (answer.best.artifact, answer.best.top1_precision) == (LARGE_075.slug, "f32")
+    assert [(each.artifact, each.precision, each.top1) for each in answer.unknown_accuracy] == [
+        (INT8.artifact, "int8", None)
+    ]
+    assert LARGE.slug in names(ask(INT8).not_measured)
+
+
+def test_a_narrower_file_ranks_with_the_accuracy_that_was_measured() -> None:
+    told = evaluation(INT8, ort=0.75)
+    told = msgspec.structs.replace(told, rows=[msgspec.structs.replace(told.rows[0], precision="int8")])
+    best = ask(INT8, *FOUR, evaluations=[told]).best
+    assert best is not None
+    assert (best.artifact, best.top1, best.precision, best.top1_precision) == (INT8.artifact, 0.75, "int8", "int8")
+
+
+def test_accuracy_of_a_narrower_file_holds_for_its_runtime_alone() -> None:
+    told = evaluation(INT8, openvino=0.75)
+    with pytest.raises(InputError, match="of its top-1 on another runtime"):
+        ask(INT8, evaluations=[told])
+    both = msgspec.structs.replace(INT8, measurements=[*INT8.measurements, row(3.0, runtime="openvino:cpu")])
+    answer = ask(both, evaluations=[told])
+    assert answer.best is not None
+    assert answer.best.runtime == "openvino:cpu"
+    assert [each.runtime for each in answer.unknown_accuracy] == ["ort:cpu"]
+
+
+def test_only_rows_of_the_precisions_that_are_asked_for() -> None:
+    both = of(LARGE, row(4.0), row(2.0, mode="production", precision="bf16"))
+
+    def latency_s(*precisions: Precision) -> float:
+        best = ask(both, INT8, precisions=list(precisions)).best
+        assert best is not None
+        return best.latency_s
+
+    assert (latency_s("f32"), latency_s("bf16"), latency_s("f32", "bf16")) == (0.004, 0.002, 0.002)
+    answer = ask(both, INT8, precisions=["int8"])
+    assert (answer.best, names(answer.unknown_accuracy), answer.not_measured) == (None, [INT8.artifact], [])
+    with pytest.raises(InputError, match=r"with f16, batch 1; there are ort:cpu; .*; bf16, f32, int8; "):
+        ask(both, INT8, precisions=["f16"])

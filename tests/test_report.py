@@ -24,6 +24,7 @@ from mbexport.analysis.machine import choose_machine
 from mbexport.analysis.report import accuracy, bars, choose, cold, distributions, heat, style, text
 from mbexport.analysis.report.data import ReportData, Row, gather
 from mbexport.analysis.report.machine import machine as machine_words
+from mbexport.analysis.report.machine import networks_table
 from mbexport.analysis.report.page import html_page, plotly_source
 from mbexport.analysis.report.parts import inside_script
 from mbexport.errors import InputError
@@ -419,6 +420,45 @@ def test_networks_without_figures_are_named_and_not_drawn() -> None:
     assert [line[0] for line in table.rows] == [SMALL.slug]
     alone = accuracy.panel(rows_of(profile(ms(2), artifact="mine", spec=None)), {})
     assert (alone.plots, len(alone.notes)) == ((), 2)
+
+
+INT8 = profile(ms(0.5, precision="int8"), artifact=f"{SMALL.slug}_int8", spec=SMALL, precision="int8")
+
+
+def test_narrower_files_have_no_published_accuracy() -> None:
+    data = data_of(small(ms(1)), INT8)
+    panel = accuracy.panel(data.rows, look_of(data))
+    assert panel.notes == ["Not drawn, as published top-1 are those of float32 files: v3 small 1.0 224 int8."]
+    assert [line[0] for line in panel.tables[0].rows] == [SMALL.slug]
+    table = networks_table(data.profiles)
+    told = {line[0]: line for line in table.rows}
+    assert (told[SMALL.slug][1], told[SMALL.slug][4]) == ("f32", "68.1")
+    assert (told[INT8.artifact][1], told[INT8.artifact][4]) == ("int8", "-")
+
+
+def test_maps_are_of_one_precision_of_file() -> None:
+    """f16 files that a CPU widens compute in f32, as float32 files do, and are other files."""
+    specs = [
+        ModelSpec(variant="v2", alpha=alpha, height=side, width=side) for alpha in (0.5, 1.0) for side in (96, 224)
+    ]
+    wide = [profile(ms(9), artifact=f"{spec.slug}_f16", spec=spec, precision="f16") for spec in specs]
+    tuned = [of(spec, ms(5, asked_options={"NUM_STREAMS": "2"})) for spec in specs]
+    found = {grid.family: grid for grid in heat.grids(rows_of(*wide, *(of(spec, ms(1)) for spec in specs)))}
+    assert found.keys() == {"MobileNetV2", "MobileNetV2, f16 file"}
+    assert {row.figures.p50_s for row in found["MobileNetV2"].cells.values()} == {0.001}
+    assert heat.grids(rows_of(*tuned)) == []
+
+
+def test_rows_with_other_options_have_a_name_of_their_own() -> None:
+    rows = rows_of(small(ms(1), ms(2, asked_options={"NUM_STREAMS": "2"})))
+    assert [row.label for row in rows] == ["v3 small 1.0 224", "v3 small 1.0 224, NUM_STREAMS=2"]
+
+
+def test_precisions_of_a_mode_share_a_bar_s_place() -> None:
+    data = data_of(small(ms(1), ms(1, mode="production")), INT8)
+    ((_, drawing),) = bars.grouped(data.rows, look_of(data), "ms", p50, lambda _: "")
+    places = {trace.name.partition(" ")[2]: trace.offsetgroup for trace in drawing.data}
+    assert places["ort:cpu parity f32"] == places["ort:cpu parity int8"] != places["ort:cpu production f32"]
 
 
 def test_quantiles_are_of_all_calls_together() -> None:

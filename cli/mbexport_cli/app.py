@@ -20,7 +20,9 @@ from mbexport_cli import (
     profile_predict,
     profile_recommend,
     profile_report,
+    quantize,
     run,
+    tune,
     validate,
 )
 from mbexport_cli import list as list_
@@ -78,6 +80,8 @@ for module, name in (
     (validate, "validate"),
     (compare, "compare"),
     (bench, "bench"),
+    (tune, "tune"),
+    (quantize, "quantize"),
     (evaluate, "evaluate"),
     (predict, "predict"),
     (list_, "list"),

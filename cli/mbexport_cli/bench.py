@@ -49,7 +49,8 @@ class Cells:
     mode: Annotated[
         list[str] | None,
         typer.Option(
-            help="parity pins float32, production keeps the engine's defaults; repeatable. (default: both)",
+            help="parity pins float32, or what an int8 or f16 file has; production keeps the engine's defaults; "
+            "repeatable. (default: both)",
             metavar="parity|production",
             rich_help_panel=_CELLS,
             autocompletion=lambda: ["parity", "production"],
@@ -61,6 +62,12 @@ class Cells:
     offline: Annotated[
         bool,
         typer.Option("--offline", help="As many callers at once as the engine serves best.", rich_help_panel=_CELLS),
+    ] = False
+    tuned: Annotated[
+        bool,
+        typer.Option(
+            "--tuned", help="Exactly what `mbexport tune` found here, and nothing else.", rich_help_panel=_CELLS
+        ),
     ] = False
 
 
@@ -119,8 +126,14 @@ def main(
         from mbexport.runtimes import resolve_targets
 
         opened = [read_artifact(artifact) for artifact in artifacts]
-        targets = resolve_targets(cells.runtime)
-        prepared = prepare(opened, targets, settings, profiles=profiles, fresh=how.fresh)
+        found, targets = None, []
+        if cells.tuned:
+            from mbexport.tune.use import tuned_cells
+
+            opened, found = tuned_cells(opened, profiles)
+        else:
+            targets = resolve_targets(cells.runtime)
+        prepared = prepare(opened, targets, settings, profiles=profiles, fresh=how.fresh, cells=found)
         if prepared.plan is not None:
             own.note(_budget_text(prepared.plan))
         if prepared.taken_over is not None:
@@ -158,6 +171,9 @@ def _settings(cells: Cells, how: How) -> "Settings":
     from mbexport.bench import Settings, seconds
     from mbexport.profile import Mode
 
+    chosen = (cells.runtime, cells.threads, cells.batch, cells.mode, cells.concurrency != 1, cells.offline, how.ops)
+    if cells.tuned and any(chosen):
+        raise InputError("--tuned measures what was tuned; drop every other option on what is measured, and --ops")
     if how.ops and (cells.offline or cells.concurrency != 1):
         raise InputError("--ops watches one call at a time; drop --ops, or --concurrency and --offline")
 

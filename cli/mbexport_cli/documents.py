@@ -82,6 +82,7 @@ def profiles(found: "Mapping[Path, LatencyProfile]", shipped: "Path") -> dict[st
                 "hardware": profile.hardware.slug,
                 "artifact": profile.artifact,
                 "artifact_sha256": profile.artifact_sha256,
+                "precision": profile.precision,
                 "rows": rows_of(profile),
             }
             for path, profile in found.items()

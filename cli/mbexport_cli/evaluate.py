@@ -33,7 +33,8 @@ def main(
 ) -> None:
     """Count how often the right class is the most probable one, or among the five most probable, on each runtime.
 
-    Every core decodes pictures and runs them, float32 pinned. Exit 1 if a picture cannot be read.
+    Every core decodes pictures and runs them, in the precision of the artifact's files; an int8 or f16 artifact beside
+    the float32 one that it was made from is compared with that. Exit 1 if a picture cannot be read.
     """
     from mbexport_cli import render
     from mbexport_cli.screen import screen

@@ -10,7 +10,7 @@ from mbexport_cli.options import Profiles, choice
 from mbexport_cli.profile_folders import DEFAULT, folders, note_unused
 
 if TYPE_CHECKING:
-    from mbexport.analysis.machine import Machine
+    from mbexport.analysis.machine import Machine, Precision
     from mbexport.profile import Mode
     from mbexport_cli.screen import Screen
 
@@ -35,10 +35,19 @@ class MeasuredOptions:
     mode: Annotated[
         str | None,
         typer.Option(
-            help="parity is float32, production the engine's own defaults. (default: both)",
+            help="parity is the file's own precision, production the engine's own defaults. (default: both)",
             metavar="parity|production",
             rich_help_panel=_ROWS,
             autocompletion=lambda: ["parity", "production"],
+        ),
+    ] = None
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the engine said that it computed in; repeatable. (default: any)",
+            metavar="f32|tf32|bf16|f16|int8",
+            rich_help_panel=_ROWS,
+            autocompletion=lambda: ["f32", "tf32", "bf16", "f16", "int8"],
         ),
     ] = None
     hardware: Annotated[
@@ -73,6 +82,14 @@ class MeasuredOptions:
 
         checked: Mode | None = None if self.mode is None else choice("--mode", self.mode, Mode)
         return checked
+
+    def precisions(self) -> "list[Precision] | None":
+        """Raises:
+        SpecError: no such precision.
+        """
+        from mbexport.analysis.machine import Precision
+
+        return [choice("--precision", word, Precision) for word in self.precision or []] or None
 
     def machine(self, own: "Screen") -> "Machine":
         """The machine and its rows, out of --profiles and the shipped profiles; ``own`` is told where none is of the

@@ -23,5 +23,6 @@ def main(model: SpecOptions, measured: MeasuredOptions, *, json: Json = False, v
             runtimes=measured.targets(),
             mode=measured.checked_mode(),
             threads=measured.threads,
+            precisions=measured.precisions(),
         )
         own.result(answer, render.latency_predicted(answer), json=json)

@@ -46,7 +46,7 @@ def main(
     verbose: Verbose = False,
 ) -> None:
     """Name the most accurate network whose latency fits a budget on one machine, from what was measured there; exit 1
-    if none does, with the nearest.
+    if none does, with the nearest. Published top-1 are float32's: that of an int8 or f16 file comes from --accuracy.
     """
     from mbexport_cli import render
     from mbexport_cli.screen import screen
@@ -59,7 +59,11 @@ def main(
         if batch < 1:
             raise InputError(f"batch must be at least 1, not {batch}")
         settings = Settings(
-            runtimes=measured.targets(), mode=measured.checked_mode(), threads=measured.threads, batch=batch
+            runtimes=measured.targets(),
+            mode=measured.checked_mode(),
+            threads=measured.threads,
+            batch=batch,
+            precisions=measured.precisions(),
         )
         answer = recommend(measured.machine(own), question, settings, read_evaluations(accuracy or []))
         own.result(answer, render.recommended(answer), json=json)

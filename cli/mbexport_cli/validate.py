@@ -106,7 +106,7 @@ def main(
     with screen(verbose=verbose) as own:
         from mbexport import validate
         from mbexport.accuracy.recording import Recording
-        from mbexport.artifact import read_artifact, read_trace
+        from mbexport.artifact import read_artifact
         from mbexport.bench.plan import choose_threads
         from mbexport.folders import some_pictures
         from mbexport.hardware import usable_threads
@@ -123,7 +123,7 @@ def main(
         )
         opened = read_artifact(artifact)
         if told.explain or told.picture:
-            read_trace(opened)  # before all the work that it would be too late after
+            validate.check_explainable(opened)
         recording = Recording(opened, told.save_outputs) if told.save_outputs else None
         targets = resolve_targets(where.runtime)
         threads = choose_threads(where.threads, usable_threads())

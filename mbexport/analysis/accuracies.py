@@ -24,12 +24,16 @@ class Top1(NamedTuple):
     source: str
     interval: tuple[float, float] | None = None
     """95%; None of a published one."""
+    precision: str = "f32"
+    """What the network computed in when its answers were counted."""
 
 
 class RuntimeTop1(msgspec.Struct, frozen=True, kw_only=True):
     """One of the report's rows."""
 
     runtime: str
+    precision: str = "f32"
+    """Of a report that does not say so, from before there were narrower files: then float32 was pinned."""
     top1: _Share
     top1_ci: tuple[_Share, _Share]
 
@@ -48,10 +52,19 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         same_file = self.artifact_sha256 == cell.profile.artifact_sha256
         return same_file and self.input_size == cell.measurement.input_size
 
-    def top1(self, runtime: str) -> Top1:
-        """On this runtime, else on the first."""
-        row = next((row for row in self.rows if row.runtime == runtime), self.rows[0])
-        return Top1(row.top1, f"measured on {self.images} images, {row.runtime}", row.top1_ci)
+    def top1(self, cell: Cell) -> Top1 | None:
+        """Of this row's runtime, else of the first: in float32 they differ by rounding alone.
+
+        None where another file was evaluated, or a file of a narrower precision on other runtimes only: each engine has
+        an arithmetic of its own for it, if not a file.
+        """
+        if not self.is_of(cell):
+            return None
+        rows = [row for row in self.rows if row.runtime == cell.measurement.runtime]
+        if not rows and cell.profile.precision != "f32":
+            return None
+        row = [*rows, *self.rows][0]
+        return Top1(row.top1, f"measured on {self.images} images, {row.runtime}", row.top1_ci, row.precision)
 
 
 def read_evaluations(paths: Iterable[Path]) -> dict[Path, Evaluation]:
@@ -78,9 +91,15 @@ def check_measured(evaluations: Mapping[Path, Evaluation], machine: Machine, cho
         InputError: one is of an artifact that was not measured on the machine, or not with the settings ``chosen``.
     """
     for path, evaluation in evaluations.items():
-        if any(map(evaluation.is_of, chosen)):
+        if any(evaluation.top1(cell) for cell in chosen):
             continue
         what, where = f"{path} is of {_name(evaluation)}", machine.hardware.slug
+        if any(map(evaluation.is_of, chosen)):
+            seen = ", ".join(row.runtime for row in evaluation.rows)
+            raise InputError(
+                f"{what} on {seen}, which tells nothing of its top-1 on another runtime, as it is not in float32; "
+                "evaluate it there with --runtime"
+            )
         if any(map(evaluation.is_of, machine.cells)):
             raise InputError(f"{what}, which was measured on {where} with other settings only; ask for those")
         if any(evaluation.artifact == cell.profile.artifact for cell in machine.cells):
@@ -92,10 +111,11 @@ def check_measured(evaluations: Mapping[Path, Evaluation], machine: Machine, cho
 
 
 def top1_of(cell: Cell, evaluations: Iterable[Evaluation]) -> Top1 | None:
-    """As evaluated; else as published for float32 and ImageNet's weights; None where neither is known."""
+    """As evaluated; else as published for ImageNet's weights, of a file in float32; None where neither is known."""
     for evaluation in evaluations:
-        if evaluation.is_of(cell):
-            return evaluation.top1(cell.measurement.runtime)
+        found = evaluation.top1(cell)
+        if found is not None:
+            return found
     published = cell.published
     return None if published is None else Top1(published.top1, published.source)
 

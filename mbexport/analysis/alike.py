@@ -128,7 +128,8 @@ def label(cell: Cell) -> str:
     row = cell.row
     scenario = "" if row.scenario == "single-stream" else f", {row.scenario} {row.concurrency}"
     threads = f"{row.threads} thread{'' if row.threads == 1 else 's'}"
-    return f"{cell.profile.artifact}: {row.runtime} {row.mode}, {threads}, batch {row.batch}{scenario}"
+    unusual = f", {row.unusual}" if row.unusual else ""
+    return f"{cell.profile.artifact}: {row.runtime} {row.mode}, {threads}, batch {row.batch}{scenario}{unusual}"
 
 
 def _tables(one: Measurement, other: Measurement) -> dict[Subject, tuple[dict[str, object], dict[str, object]]]:

@@ -29,10 +29,13 @@ class RowName(msgspec.Struct, frozen=True, kw_only=True):
     artifact: str
     runtime: str
     mode: Mode
+    precision: str
     threads: int
     batch: int
     scenario: Scenario
     concurrency: int
+    unusual: str
+    """A model file or engine options other than the usual ones, in words; empty where there are none."""
 
 
 class DiffRow(RowName, frozen=True, kw_only=True):
@@ -41,6 +44,8 @@ class DiffRow(RowName, frozen=True, kw_only=True):
     of the time per picture that the throughput makes.
     """
 
+    b_precision: str
+    """Another than A's only where that is the question, or comes with it."""
     a_p50_s: float
     b_p50_s: float
     ratio: float
@@ -180,6 +185,7 @@ def _row(a: Cell, b: Cell, threshold: float) -> DiffRow:
     a_s, b_s = ([sample * 1e-9 for sample in cell.row.samples_ns] for cell in (a, b))
     return DiffRow(
         **msgspec.structs.asdict(_name(a)),
+        b_precision=b.row.precision,
         a_p50_s=statistics.median(a_s),
         b_p50_s=statistics.median(b_s),
         a_p99_s=statistics.percentile(a_s, 0.99),
@@ -209,7 +215,7 @@ def _times_s(cell: Cell) -> list[float]:
 
 
 def _name(cell: Cell) -> RowName:
-    names = ("runtime", "mode", "threads", "batch", "scenario", "concurrency")
+    names = ("runtime", "mode", "precision", "threads", "batch", "scenario", "concurrency", "unusual")
     return RowName(artifact=cell.profile.artifact, **{name: getattr(cell.row, name) for name in names})
 
 

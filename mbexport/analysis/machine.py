@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mbexport.catalog import find
 from mbexport.errors import InputError
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from mbexport.catalog import Published
     from mbexport.profile import Hardware, LatencyProfile, Measurement, Mode, Scenario
     from mbexport.spec import ModelSpec
+
+Precision = Literal["f32", "tf32", "bf16", "f16", "int8"]
+"""What an engine may compute in."""
 
 
 class Cell(NamedTuple):
@@ -34,9 +37,11 @@ class Cell(NamedTuple):
 
     @property
     def published(self) -> Published | None:
-        """The published figures that speak of this network, whatever its weights were when it was measured."""
+        """The published figures that speak of this network, whatever its weights were when it was measured. They are
+        float32's, so there are none of a file in a narrower precision.
+        """
         spec = self.spec
-        return None if spec is None else find(spec)
+        return None if spec is None or self.profile.precision != "f32" else find(spec)
 
 
 class Machine(NamedTuple):
@@ -51,9 +56,15 @@ class Machine(NamedTuple):
         return sorted({cell.measurement.runtime for cell in self.cells})
 
     def chosen(
-        self, *, runtimes: Sequence[str] | None, mode: Mode | None, threads: int | None, batch: int
+        self,
+        *,
+        runtimes: Sequence[str] | None,
+        mode: Mode | None,
+        threads: int | None,
+        batch: int,
+        precisions: Sequence[Precision] | None = None,
     ) -> list[Cell]:
-        """The cells with these settings; None means any.
+        """The cells with these settings; None means any. Precisions are those that engines said they computed in.
 
         Raises:
             InputError: there are none.
@@ -65,11 +76,12 @@ class Machine(NamedTuple):
             and mode in {None, cell.measurement.mode}
             and threads in {None, cell.measurement.threads}
             and cell.measurement.batch == batch
+            and (not precisions or cell.measurement.precision in precisions)
         ]
         if not found:
+            asked = _settings_text(runtimes, mode, threads, batch, precisions)
             raise InputError(
-                f"nothing was measured on {self.hardware.slug} with {_settings_text(runtimes, mode, threads, batch)}; "
-                f"there are {self._measured_text()}"
+                f"nothing was measured on {self.hardware.slug} with {asked}; there are {self._measured_text()}"
             )
         return found
 
@@ -78,7 +90,8 @@ class Machine(NamedTuple):
         threads = ", ".join(map(str, sorted({row.threads for row in rows})))
         batches = ", ".join(map(str, sorted({row.batch for row in rows})))
         modes = " and ".join(sorted({row.mode for row in rows}))
-        return f"{', '.join(self.runtimes())}; {modes}; threads {threads}; batch {batches}"
+        precisions = ", ".join(sorted({row.precision for row in rows}))
+        return f"{', '.join(self.runtimes())}; {modes}; {precisions}; threads {threads}; batch {batches}"
 
 
 def choose_machine(
@@ -137,6 +150,13 @@ def _check_one_machine(profiles: Mapping[Path, LatencyProfile]) -> None:
             )
 
 
-def _settings_text(runtimes: Sequence[str] | None, mode: Mode | None, threads: int | None, batch: int) -> str:
-    named = [" or ".join(runtimes) if runtimes else None, mode, None if threads is None else f"threads {threads}"]
+def _settings_text(
+    runtimes: Sequence[str] | None,
+    mode: Mode | None,
+    threads: int | None,
+    batch: int,
+    precisions: Sequence[Precision] | None,
+) -> str:
+    lists = [" or ".join(words) if words else None for words in (runtimes, precisions)]
+    named = [lists[0], mode, lists[1], None if threads is None else f"threads {threads}"]
     return ", ".join([*(name for name in named if name is not None), f"batch {batch}"])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mbexport.analysis.machine import Cell, Machine
+    from mbexport.analysis.machine import Cell, Machine, Precision
 
     Vector = NDArray[np.float64]
 
@@ -130,6 +130,7 @@ def predict_latency(
     runtimes: Sequence[str] | None = None,
     mode: Mode | None = None,
     threads: int | None = None,
+    precisions: Sequence[Precision] | None = None,
 ) -> LatencyPrediction:
     """The median latency of ``spec`` at ``spec.size``, batch 1, with each of the settings that were measured.
 
@@ -139,7 +140,8 @@ def predict_latency(
     block = block_channels(machine.hardware.instruction_sets)
     rows: list[PredictedRow] = []
     refused: list[RefusedRow] = []
-    for group in groups(machine.chosen(runtimes=runtimes, mode=mode, threads=threads, batch=1)):
+    cells = machine.chosen(runtimes=runtimes, mode=mode, threads=threads, batch=1, precisions=precisions)
+    for group in groups(cells):
         found = _row(spec, group, block)
         if isinstance(found, PredictedRow):
             rows.append(found)
@@ -160,11 +162,16 @@ def predict_latency(
 
 
 def groups(cells: Iterable[Cell]) -> list[Group]:
-    """What may be fitted together. Left out are invalid rows, users' own networks, and whatever costs the same."""
+    """What may be fitted together: float32 tells nothing of int8, whose kernels, files and graphs are others.
+
+    Left out are invalid rows, users' own networks, narrower files that the engine widened, rows with options or files
+    other than the usual ones, and whatever costs the same.
+    """
     found: dict[tuple[str, Mode, int, str], dict[Cost, Cell]] = defaultdict(dict)
     for cell in cells:
         row = cell.measurement
-        if cell.spec is not None and row.verdict != "invalid":
+        widened = cell.profile.precision not in {"f32", row.precision}
+        if cell.spec is not None and row.verdict != "invalid" and not widened and not row.unusual:
             found[row.runtime, row.mode, row.threads, row.precision].setdefault(cost(cell.spec), cell)
     return [
         Group(runtime, mode, precision, threads, list(networks.values()))
@@ -252,6 +259,9 @@ def _measured(cell: Cell) -> MeasuredBeside:
 
 
 def _too_few_text(refused: Sequence[RefusedRow]) -> str:
-    told = "; ".join(f"{row.runtime} {row.mode}, threads {row.threads}: {row.reason}" for row in refused[:1])
+    told = "; ".join(
+        f"{row.runtime} {row.mode} {row.precision}, threads {row.threads}: {row.reason}" for row in refused[:1]
+    )
+    told = told or "no row is valid, of a known network, in its file's precision and with the usual options"
     more = f" (and {len(refused) - 1} more like it)" if len(refused) > 1 else ""
     return f"{told}{more}. Measure others, of several widths and resolutions, with: mbexport bench ARTIFACT"

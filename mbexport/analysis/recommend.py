@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from mbexport.analysis.accuracies import check_measured, top1_of
+from mbexport.analysis.machine import Precision
 from mbexport.bench import statistics
 from mbexport.bench.spread import percentile_interval
 from mbexport.catalog import PUBLISHED
@@ -34,8 +35,13 @@ class RecommendRow(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     threads: int
     batch: int
+    unusual: str
+    """A model file or engine options other than the usual ones, in words; empty where there are none."""
     top1: float | None
-    """As evaluated for this artifact, else as published for float32 and ImageNet's weights; None where neither is."""
+    """As evaluated for this artifact, else, of a file in float32, as published for ImageNet's weights; None where there
+    is neither."""
+    top1_precision: str | None
+    """What the network computed in when that was counted: not always this row's precision."""
     top1_source: str | None
     """Who published it, or on how many images and which runtime it was measured."""
     top1_ci: tuple[float, float] | None
@@ -57,6 +63,7 @@ class Unanswered(msgspec.Struct, frozen=True, kw_only=True):
     artifact: str
     runtime: str
     mode: Mode
+    precision: str
     threads: int
     batch: int
     reason: str
@@ -64,7 +71,7 @@ class Unanswered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NotMeasured(msgspec.Struct, frozen=True, kw_only=True):
-    """A published network without a row on this machine under these settings."""
+    """A published network without a row on this machine under these settings, of a file in float32."""
 
     artifact: str
     top1: float
@@ -78,6 +85,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode | None = None
     threads: int | None = None
     batch: int = 1
+    precisions: list[Precision] | None = None
+    """What the engine computed in."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +146,11 @@ def recommend(
     """
     evaluations = evaluations or {}
     cells = machine.chosen(
-        runtimes=settings.runtimes, mode=settings.mode, threads=settings.threads, batch=settings.batch
+        runtimes=settings.runtimes,
+        mode=settings.mode,
+        threads=settings.threads,
+        batch=settings.batch,
+        precisions=settings.precisions,
     )
     check_measured(evaluations, machine, cells)
     timed, unanswered = _timed(cells, question.percentile, list(evaluations.values()))
@@ -167,7 +180,7 @@ def recommend(
         less_accurate=rows(sorted(less, key=_accurate_first)),
         unknown_accuracy=rows(sorted((each for each in networks if each.top1 is None), key=_fast_first)),
         unanswered=unanswered,
-        not_measured=_not_measured(cells),
+        not_measured=_not_measured(cells, settings),
     )
 
 
@@ -213,6 +226,7 @@ def _unanswered(cell: Cell, reason: str) -> Unanswered:
         artifact=cell.profile.artifact,
         runtime=row.runtime,
         mode=row.mode,
+        precision=row.precision,
         threads=row.threads,
         batch=row.batch,
         reason=reason,
@@ -241,7 +255,9 @@ def _row(each: _Timed, question: Question) -> RecommendRow:
         precision=measurement.precision,
         threads=measurement.threads,
         batch=measurement.batch,
+        unusual=measurement.unusual,
         top1=None if top1 is None else top1.share,
+        top1_precision=None if top1 is None else top1.precision,
         top1_source=None if top1 is None else top1.source,
         top1_ci=None if top1 is None else top1.interval,
         latency_s=each.latency_s,
@@ -254,8 +270,10 @@ def _row(each: _Timed, question: Question) -> RecommendRow:
     )
 
 
-def _not_measured(cells: Sequence[Cell]) -> list[NotMeasured]:
-    """The most accurate first."""
+def _not_measured(cells: Sequence[Cell], settings: Settings) -> list[NotMeasured]:
+    """The most accurate first. They are float32's, which no engine computes in int8."""
+    if settings.precisions is not None and set(settings.precisions) == {"int8"}:
+        return []
     measured = {cell.published.name for cell in cells if cell.published is not None}
     return [
         NotMeasured(artifact=entry.name, top1=entry.top1, top1_source=entry.source)

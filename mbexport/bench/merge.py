@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from mbexport.profile import Hardware, LatencyProfile, Measurement
 
-    Key = tuple[str, str, int, int, str, int]
+    Key = tuple[str, str, int, int, str, int, str]
 
 
 class RowCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +125,7 @@ def _read(sources: Iterable[Path], into: Path) -> list[_Source]:
     found: dict[Path, _Source] = {}
     for source in sources:
         for path, profile in _profiles_of(source).items():
-            if not _rows(path, profile):
+            if not _rows(path, profile) and not profile.tuned:
                 raise DocumentError(f"{path} holds no rows; measure again")
             real = path.resolve()
             found.pop(real, None)

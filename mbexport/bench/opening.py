@@ -74,7 +74,8 @@ def open_cell(cell: Cell, spawned_ns: int, kept: Path | None = None) -> Opened:
     _, import_s = _timed(runtime.import_package)
     bare_bytes = conditions.resident_bytes()
     options = _options(cell, size, kept)
-    session, load_s = _timed(lambda: runtime.open(artifact.model_path(cell.target), device, options))
+    model = artifact.path / cell.model if cell.model else artifact.model_path(cell.target)
+    session, load_s = _timed(lambda: runtime.open(model, device, options))
     loaded_bytes = conditions.resident_bytes()
     first, bind_s = _timed(lambda: session.bind(feeds[0]))
     _, run_s = _timed(first)
@@ -116,6 +117,7 @@ def _options(cell: Cell, size: tuple[int, int] | None, kept: Path | None) -> Ses
         size=size,
         callers=None if cell.scenario == "offline" else cell.concurrency,
         kept=kept,
+        engine_options=dict(cell.options),
     )
 
 

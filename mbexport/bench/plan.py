@@ -30,6 +30,10 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     scenario: Scenario = "single-stream"
     concurrency: int = 1
     """Callers at once. Of ``offline`` the engine says how many it serves best."""
+    model: str | None = None
+    """A model file of the artifact other than the one that its manifest names for the target."""
+    options: tuple[tuple[str, str], ...] = ()
+    """The engine's own options beyond the usual ones, by name."""
 
     @property
     def key(self) -> str:

@@ -35,6 +35,9 @@ class BenchRow(msgspec.Struct, frozen=True, kw_only=True):
     batch: int
     scenario: Scenario
     concurrency: int
+    model: str | None
+    """As in :class:`mbexport.profile.Measurement`."""
+    asked_options: dict[str, str]
     input_size: tuple[int, int] | None
     samples: int
     p50_s: float
@@ -125,6 +128,8 @@ def row_of(artifact: str, measurement: Measurement) -> BenchRow:
         batch=measurement.batch,
         scenario=measurement.scenario,
         concurrency=measurement.concurrency,
+        model=measurement.model,
+        asked_options=measurement.asked_options,
         input_size=measurement.input_size,
         samples=len(samples_s),
         p50_s=statistics.median(samples_s),

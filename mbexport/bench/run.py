@@ -80,13 +80,14 @@ def prepare(
     *,
     profiles: Path = Path("profiles"),
     fresh: bool = False,
+    cells: Sequence[Cell] | None = None,
 ) -> PreparedBench:
     """The first half of :func:`bench`: check all that can be checked before measuring, and look for what an earlier
-    bench left. Takes and raises the same.
+    bench left. Takes and raises the same; ``cells`` of the artifacts are measured instead of every combination.
     """
     settings = settings or Settings()
     thread_plan = hardware.usable_threads()
-    cells = cells_of(artifacts, targets, settings, thread_plan)
+    cells = cells_of(artifacts, targets, settings, thread_plan) if cells is None else cells
     shared_s = reserved(settings.budget_s, len(cells), 1 + _COLD_STARTS if settings.cold else 0)
     replicates = replicates_for(shared_s, len(cells))
     machine = hardware.detect()

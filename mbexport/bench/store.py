@@ -57,6 +57,7 @@ class Store:
             artifact=slug,
             artifact_sha256=artifact.sha256,
             spec=artifact.manifest.spec,
+            precision=artifact.manifest.precision,
             hardware=self.machine,
             measurements=[measured],
         )
@@ -78,7 +79,7 @@ class Store:
     def _measurement(self, cell: Cell, answers: Sequence[WorkerAnswer], prepared: list[ColdStart]) -> Measurement:
         """One row. Beside their samples the processes say the same, or the verdict says that they do not."""
         first = answers[0]
-        verdict, reasons = judge(answers, cell.mode)
+        verdict, reasons = judge(answers, cell.mode, self.artifacts[cell.artifact].manifest.precision)
         uneven = uneven_reason([measured_s(answer) for answer in answers])
         if uneven is not None:
             verdict, reasons = ("noisy" if verdict == "ok" else verdict), [*reasons, uneven]
@@ -92,6 +93,8 @@ class Store:
             batch=cell.batch,
             scenario=cell.scenario,
             concurrency=first.concurrency,
+            model=cell.model,
+            asked_options=dict(cell.options),
             placement=first.placement,
             engine_options=first.engine_options,
             versions=first.versions | ({"nvidia driver": driver} if driver else {}),

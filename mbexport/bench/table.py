@@ -35,11 +35,11 @@ def table_text(profiles: Mapping[Path, LatencyProfile]) -> str:
     hardware = next(iter(profiles.values())).hardware
     measured = [row for profile in profiles.values() for row in profile.measurements]
     dates = sorted({row.measured_on for row in measured})
-    span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    span = " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else ""
     lines = [
         f"# {hardware.slug}",
         "",
-        f"{_machine(hardware)}. Measured {span} with {_versions(measured)}.",
+        f"{_machine(hardware)}. " + (f"Measured {span} with {_versions(measured)}." if dates else "No rows yet."),
         "",
         *_METHOD,
         "",
@@ -68,8 +68,9 @@ def _line(path: Path, profile: LatencyProfile, measurement: Measurement) -> str:
     low_s, high_s = row.p50_ci_s
     size = "" if row.input_size is None else f" at {size_text(row.input_size)}"
     scenario = "" if row.scenario == "single-stream" else f", {row.scenario}, {row.concurrency} callers"
+    unusual = f", {measurement.unusual}" if measurement.unusual else ""
     cells = (
-        f"[{profile.artifact}]({path.name}){size}{scenario}",
+        f"[{profile.artifact}]({path.name}){size}{scenario}{unusual}",
         row.runtime,
         row.mode,
         row.precision,

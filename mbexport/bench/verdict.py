@@ -13,27 +13,33 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mbexport.bench.plan import WorkerAnswer
+    from mbexport.spec import Precision
     from mbexport.profile import Mode, Replicate, Verdict
 
 _NARROW = {"tf32", "bf16", "f16"}
 
 
-def judge(answers: Sequence[WorkerAnswer], mode: Mode) -> tuple[Verdict, list[str]]:
-    """Invalid: not what was asked for, or too few samples even for a median. Noisy: real, but disturbed."""
+def judge(answers: Sequence[WorkerAnswer], mode: Mode, precision: Precision = "f32") -> tuple[Verdict, list[str]]:
+    """Invalid: not what was asked for, or too few samples even for a median. Noisy: real, but disturbed.
+
+    ``precision`` is that of the model file, which parity asks for.
+    """
     replicates = [answer.replicate for answer in answers]
-    invalid = [*_invalid(replicates, mode, {answer.precision for answer in answers}), *_disagreements(answers)]
+    narrower = {answer.precision for answer in answers} & _NARROW - {precision} if mode == "parity" else set()
+    invalid = [*_invalid(replicates, precision, narrower), *_disagreements(answers)]
     noisy = list(_noisy(replicates))
     if invalid:
         return "invalid", invalid + noisy
     return ("noisy" if noisy else "ok"), noisy
 
 
-def _invalid(replicates: Sequence[Replicate], mode: Mode, precisions: set[str]) -> Iterator[str]:
+def _invalid(replicates: Sequence[Replicate], precision: Precision, narrower: set[str]) -> Iterator[str]:
     count, least = sum(len(replicate.samples_ns) for replicate in replicates), statistics.min_samples(0.5)
     if count < least:
         yield f"{count} samples; a median needs {least}"
-    if mode == "parity" and precisions & _NARROW:
-        yield f"parity means float32, but the engine ran {', '.join(sorted(precisions & _NARROW))}"
+    if narrower:
+        asked = "float32" if precision == "f32" else f"the file's {precision}"
+        yield f"parity means {asked}, but the engine ran {', '.join(sorted(narrower))}"
 
 
 def _disagreements(answers: Sequence[WorkerAnswer]) -> Iterator[str]:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mbexport.artifact import Artifact
-    from mbexport.manifest import Derivation, Manifest, Precision
+    from mbexport.manifest import Derivation, Manifest
+    from mbexport.spec import Precision
 
 PRODUCER = "mbexport"
 

@@ -51,6 +51,7 @@ class SessionOptions:
 
     ``callers`` call this session at once and share its threads; None lets the engine arrange for the most throughput.
     ``kept`` is a folder in which the engine finds what it made of the model at an earlier start, or leaves it.
+    ``engine_options`` are more of the engine's own, in its own words; they win over what the rest would make of them.
     """
 
     mode: Mode = "parity"
@@ -60,6 +61,7 @@ class SessionOptions:
     concurrent: bool = False
     callers: int | None = 1
     kept: Path | None = None
+    engine_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,8 @@ def _device_config(core: Any, device: str, options: SessionOptions) -> dict[str,
     if options.concurrent:
         wanted["ENABLE_CPU_PINNING"] = False  # every session with one thread would be bound to the same core
     supported = core.get_property(device, "SUPPORTED_PROPERTIES")
-    return {key: value for key, value in wanted.items() if key in supported}
+    known = {key: value for key, value in wanted.items() if key in supported}
+    return known | dict(options.engine_options)  # these were asked for by name: OpenVINO refuses what it does not know
 
 
 def _arrangement(callers: int | None) -> dict[str, Any]:

@@ -29,6 +29,7 @@ _DEVICES = {provider: device for device, provider in _PROVIDERS.items()}
 _WARNING = 2  # ONNX Runtime's default
 _INT8_OPS = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QuantizeLinear", "DequantizeLinear"}
 _OPTIMIZED = "optimized.onnx"
+_SWITCHES = {"enable_cpu_mem_arena", "enable_mem_pattern", "enable_mem_reuse"}
 _CUDA_REMEDY = "Install an NVIDIA driver, then: pip install 'mbexport[cuda]'"
 
 
@@ -182,6 +183,7 @@ def _open_session(
         "intra_op_num_threads": str(_threads_each(options) or "default"),
         "inter_op_num_threads": "1",
         "session.intra_op.allow_spinning": "1",
+        **options.engine_options,
         **{f"{provider}.{key}": value for key, value in provider_options.items()},
     }
     return session, settings
@@ -214,7 +216,25 @@ def _session_options(ort: ModuleType, options: SessionOptions) -> Any:
         wanted.optimized_model_filepath = str(options.kept / _OPTIMIZED)
     wanted.add_session_config_entry("session.intra_op.allow_spinning", "1")
     wanted.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    for key, value in options.engine_options.items():
+        _set(ort, wanted, key, value)
     return wanted
+
+
+def _set(ort: ModuleType, wanted: Any, key: str, value: str) -> None:
+    """One option by the name of its session config entry, such as ``session.dynamic_block_base``, or of its attribute.
+
+    Raises:
+        InputError: ONNX Runtime has no such option.
+    """
+    if "." in key:
+        wanted.add_session_config_entry(key, value)
+    elif key == "graph_optimization_level" and hasattr(ort.GraphOptimizationLevel, value):
+        wanted.graph_optimization_level = getattr(ort.GraphOptimizationLevel, value)
+    elif key in _SWITCHES and value in {"0", "1"}:
+        setattr(wanted, key, value == "1")
+    else:
+        raise InputError(f"ort has no option {key}={value}; see onnxruntime.SessionOptions")
 
 
 def _probe_cuda(ort: ModuleType, version: str) -> DeviceStatus:

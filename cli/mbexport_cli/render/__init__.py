@@ -16,9 +16,11 @@ from mbexport_cli.render.latency import benched, taken_over_text
 from mbexport_cli.render.merge import merged
 from mbexport_cli.render.operators import operators
 from mbexport_cli.render.predict import predicted
+from mbexport_cli.render.quantize import quantized
 from mbexport_cli.render.recommend import latency_predicted, recommended
 from mbexport_cli.render.report import reported
 from mbexport_cli.render.results import profiles, run, validated
+from mbexport_cli.render.tune import tuned
 
 __all__ = [
     "benched",
@@ -38,10 +40,12 @@ __all__ = [
     "pass_step",
     "predicted",
     "profiles",
+    "quantized",
     "recommended",
     "reported",
     "run",
     "taken_over_text",
+    "tuned",
     "validated",
     "write",
 ]

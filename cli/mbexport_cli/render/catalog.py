@@ -25,7 +25,8 @@ def catalogue(
     """Published figures, computed ones beside them, timm's figures, and the grid of V2's weights with its holes."""
     entries = [about.published for about in abouts if about.published is not None]
     yield _published_figures(entries)
-    yield f"as published; Pixel 1: {PIXEL1}"
+    yield "as published, all in float32"
+    yield f"  Pixel 1: {PIXEL1}"
     for source in dict.fromkeys(entry.source for entry in entries):
         yield f"  {_families(entries, source)}: {source}"
     yield ""
@@ -118,7 +119,7 @@ def info(about: "Info") -> Iterator[RenderableType]:
 
 def _published(entry: "Published") -> Iterator[RenderableType]:
     """Each source with what it says."""
-    yield "published"
+    yield "published, in float32"
     yield f"  {entry.source}"
     yield f"    {_parameters(entry)} M parameters, {entry.macs_millions} M MACs, {_accuracy(entry)}"
     yield f"    {entry.pixel1_s * 1e3:.1f} ms on {PIXEL1}"

@@ -26,6 +26,7 @@ def changes(report: "DiffReport") -> Iterator[RenderableType]:
         yield ""
         yield Text(name, style="cyan")
         yield _table(rows)
+        yield _precisions(rows)
         yield from (note(f"{row.runtime} {row.mode}: {row.reason}") for row in rows if row.reason)
     yield ""
     yield from _listed("in question", dict.fromkeys(text for row in report.rows for text in row.differences))
@@ -54,6 +55,15 @@ def _table(rows: "Sequence[DiffRow]") -> RenderableType:
     return table
 
 
+def _precisions(rows: "Sequence[DiffRow]") -> str:
+    """Of most rows, then of the others."""
+    each = [f"{row.precision} in A, {row.b_precision} in B" for row in rows]
+    words = [row.precision if row.precision == row.b_precision else word for row, word in zip(rows, each, strict=True)]
+    usual = max(words, key=words.count)
+    rest = [f"{row.runtime} {row.mode} {word}" for row, word in zip(rows, words, strict=True) if word != usual]
+    return "; ".join([f"precision: {usual}", *rest])
+
+
 def _sum(report: "DiffReport") -> RenderableType:
     counts = {word: sum(row.verdict == word for row in report.rows) for word in _STYLES}
     told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
@@ -74,7 +84,8 @@ def _name(row: "RowName") -> str:
 
 def _group(row: "RowName") -> str:
     scenario = "" if row.scenario == "single-stream" else f", {row.scenario} {row.concurrency}"
-    return f"{row.artifact}, threads: {row.threads}, batch: {row.batch}{scenario}"
+    unusual = f", {row.unusual}" if row.unusual else ""
+    return f"{row.artifact}, threads: {row.threads}, batch: {row.batch}{scenario}{unusual}"
 
 
 def _percent(ratio: float, most: float = 10.0) -> str:

@@ -20,12 +20,14 @@ def evaluated(artifact: "Artifact", report: "EvaluationReport") -> Iterator[Rend
     yield from heading(artifact)
     yield from which_output(report.output, report.other_outputs)
     figures = ("top-1 %", "95% interval", "top-5 %", "95% interval ")
-    table = new_table("accuracy", *figures, right=figures)
+    table = new_table("accuracy", "precision", *figures, right=figures)
     for row in report.rows:
-        table.add_row(row.runtime, percent(row.top1), _interval(row.top1_ci), percent(row.top5), _interval(row.top5_ci))
+        shares = (percent(row.top1), _interval(row.top1_ci), percent(row.top5), _interval(row.top5_ci))
+        table.add_row(row.runtime, row.precision, *shares)
     if report.published_top1 is not None:
-        table.add_row("published", percent(report.published_top1), "", "", "")
+        table.add_row("published", "f32", percent(report.published_top1), "", "", "")
     yield table
+    yield from _beside_float32(report)
     if report.published_top1 is not None:
         yield f"published: on ImageNet's 50,000 validation pictures ({report.published_source})"
     if report.note is not None:
@@ -34,6 +36,23 @@ def evaluated(artifact: "Artifact", report: "EvaluationReport") -> Iterator[Rend
     yield ""
     yield from _disagreements(report)
     yield from unreadable(report.failed)
+
+
+def _beside_float32(report: "EvaluationReport") -> Iterator[RenderableType]:
+    """What the artifact that a narrower one was made from answers to the same pictures."""
+    found = [
+        (row.runtime, percent(row.float32_top1), percent(row.agreement), _interval(row.agreement_ci))
+        for row in report.rows
+        if row.float32_top1 is not None and row.agreement is not None and row.agreement_ci is not None
+    ]
+    if not found:
+        return
+    figures = ("top-1 %", "same class %", "95% interval")
+    table = new_table("float32 beside it", *figures, right=figures)
+    for cells in found:
+        table.add_row(*cells)
+    yield ""
+    yield table
 
 
 def _disagreements(report: "EvaluationReport") -> Iterator[RenderableType]:

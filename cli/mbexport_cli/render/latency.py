@@ -75,14 +75,22 @@ def stored(report: "BenchReport") -> Iterator[RenderableType]:
         yield note(reason)
 
 
-def _setting(row: "BenchRow") -> tuple[str, int, int, int]:
-    return row.scenario, row.concurrency, row.threads, row.batch
+def _setting(row: "BenchRow") -> tuple[str, int, int, int, str]:
+    return row.scenario, row.concurrency, row.threads, row.batch, _unusual(row)
+
+
+def _unusual(row: "BenchRow") -> str:
+    """The model file and options that differ from the usual ones."""
+    model = [] if row.model is None else [row.model]
+    return " ".join([*model, *(f"{name}={value}" for name, value in sorted(row.asked_options.items()))])
 
 
 def _setting_text(row: "BenchRow") -> str:
     size = f", size: {size_text(row.input_size)}" if row.input_size else ""
     scenario = "" if row.scenario == "single-stream" else f", {row.scenario}: {row.concurrency} calls at once"
-    return f"threads: {row.threads}, batch: {row.batch}{size}{scenario}; {' and '.join(row.thread_plan.reasons)}"
+    unusual = f", {_unusual(row)}" if _unusual(row) else ""
+    reasons = " and ".join(row.thread_plan.reasons)
+    return f"threads: {row.threads}, batch: {row.batch}{size}{scenario}{unusual}; {reasons}"
 
 
 def _cold(rows: "Sequence[BenchRow]") -> RenderableType:

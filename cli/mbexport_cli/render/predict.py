@@ -18,6 +18,7 @@ def predicted(artifact: "Artifact", report: "PredictionReport") -> Iterator[Rend
     """A table for each picture, the runtimes one below the other."""
     yield from heading(artifact)
     yield from which_output(report.output, report.other_outputs)
+    yield from _precisions(report)
     for picture in report.pictures:
         yield Text(picture.path, style="cyan")
         table = new_table("runtime", "%", "class", "id", "label", right=("%", "class"))
@@ -28,6 +29,14 @@ def predicted(artifact: "Artifact", report: "PredictionReport") -> Iterator[Rend
         yield table
         yield ""
     yield from unreadable(report.failed)
+
+
+def _precisions(report: "PredictionReport") -> Iterator[RenderableType]:
+    """Where it is not float32 everywhere."""
+    rows = report.pictures[0].rows
+    if any(row.precision != "f32" for row in rows):
+        yield note(f"computed in {', '.join(f'{row.precision} on {row.runtime}' for row in rows)}")
+        yield ""
 
 
 def which_output(output: str, others: "Sequence[str]") -> Iterator[RenderableType]:

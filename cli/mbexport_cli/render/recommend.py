@@ -11,7 +11,7 @@ from mbexport_cli.render.parts import milliseconds, new_table, note
 
 if TYPE_CHECKING:
     from mbexport.analysis.predict import LatencyPrediction, PredictedRow, RefusedRow
-    from mbexport.analysis.recommend import Recommendation, RecommendRow
+    from mbexport.analysis.recommend import Recommendation, RecommendRow, Unanswered
 
 _MOST_ROWS = 5
 """Of each table; the rest are counted, and stand in the JSON document."""
@@ -28,7 +28,7 @@ def recommended(answer: "Recommendation") -> Iterator[RenderableType]:
     yield from _networks(beyond, answer.over_budget, answer)
     if answer.best is None:
         yield from _networks("in budget, less accurate", answer.less_accurate, answer)
-    yield from _networks("no known accuracy", answer.unknown_accuracy, answer)
+    yield from _unknown(answer)
     yield from _mixed(answer)
     yield from _unanswered(answer)
     yield from _not_measured(answer)
@@ -104,6 +104,7 @@ def _question(answer: "Recommendation") -> str:
     settings = [
         " or ".join(asked.runtimes) if asked.runtimes else "any runtime",
         asked.mode or "any mode",
+        *([" or ".join(asked.precisions)] if asked.precisions else []),
         "any threads" if asked.threads is None else _threads(asked.threads),
         f"batch {asked.batch}",
     ]
@@ -114,7 +115,8 @@ def _question(answer: "Recommendation") -> str:
 def _best(answer: "Recommendation") -> Iterator[RenderableType]:
     best = answer.best
     if best is None:
-        yield Text("no measured network does that", style="bold red")
+        known = " of known accuracy" if any(row.fits for row in answer.unknown_accuracy) else ""
+        yield Text(f"no measured network{known} does that", style="bold red")
         yield ""
         return
     yield Text(best.artifact, style="bold green")
@@ -122,13 +124,16 @@ def _best(answer: "Recommendation") -> Iterator[RenderableType]:
     interval = "no interval is known" if best.ci_s is None else f"95% interval {_interval(best.ci_s)}"
     yield f"  {answer.percentile} {milliseconds(best.latency_s)} ms, {interval}"
     yield f"  with {_how(best)}"
+    if best.unusual:
+        yield f"  and {best.unusual}"
     yield f"  {best.profile}"
     if best.surely is False:
         yield note("  not surely: the interval reaches beyond the budget")
     if best.verdict != "ok":
         yield from (note(f"  {best.verdict}: {reason}") for reason in best.reasons)
-    if best.precision != "f32":
-        yield note(f"  this row computes in {best.precision}, not in float32")
+    if best.precision != best.top1_precision:
+        other = "float32" if best.top1_precision == "f32" else best.top1_precision
+        yield note(f"  this row computes in {best.precision}, not in {other} as for its top-1")
     yield ""
 
 
@@ -169,8 +174,20 @@ def _networks(title: str, rows: "Sequence[RecommendRow]", answer: "Recommendatio
             f"{_fit(row, answer.budget_s)}\n{'' if row.verdict == 'ok' else row.verdict}",
         )
     yield table
+    yield from (f"{row.artifact}: with {row.unusual}" for row in rows[:_MOST_ROWS] if row.unusual)
     if len(rows) > _MOST_ROWS:
         yield f"and {len(rows) - _MOST_ROWS} more"
+    yield ""
+
+
+def _unknown(answer: "Recommendation") -> Iterator[RenderableType]:
+    """Those without a top-1, and how to find it."""
+    if not answer.unknown_accuracy:
+        return
+    yield from _networks("no known accuracy", answer.unknown_accuracy, answer)
+    yield "published top-1 hold for float32 files with ImageNet's weights; for others run"
+    yield "  mbexport evaluate ARTIFACT --images DIR --json > FILE"
+    yield "and ask again with --accuracy FILE"
     yield ""
 
 
@@ -183,7 +200,7 @@ def _fit(row: "RecommendRow", budget_s: float) -> str:
 def _unanswered(answer: "Recommendation") -> Iterator[RenderableType]:
     reasons: dict[str, list[str]] = {}
     for row in answer.unanswered:
-        place = f"{row.artifact} {row.runtime} {row.mode}, {_threads(row.threads)}"
+        place = f"{row.artifact} {row.runtime} {_mode(row)}, {_threads(row.threads)}"
         reasons.setdefault(row.reason, []).append(place)
     for reason, places in reasons.items():
         yield note(f"cannot answer, {reason}:")
@@ -213,7 +230,7 @@ def _how(row: "RecommendRow") -> str:
     return f"{row.runtime} {_mode(row)}, {_threads(row.threads)}"
 
 
-def _mode(row: "RecommendRow | PredictedRow | RefusedRow") -> str:
+def _mode(row: "RecommendRow | Unanswered | PredictedRow | RefusedRow") -> str:
     return f"{row.mode} {row.precision}"
 
 

@@ -10,7 +10,7 @@ from mbexport.analysis.report.data import networks_of
 from mbexport.analysis.report.parts import Panel, Plot, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from plotly.graph_objects import Scatter
 
@@ -23,8 +23,7 @@ _ROOM = 1.15
 
 def panel(rows: Sequence[Row], look: Mapping[Series, style.Style]) -> Panel:
     points = drawn(rows)
-    others = networks_of(row for row in rows if row.published is None)
-    notes = [f"Not drawn, as no published top-1 is known: {text.listed(others)}."] if others else []
+    notes = list(_left_out(rows))
     if not points:
         return Panel(notes=["No network here has a published top-1 accuracy, so there is nothing to draw.", *notes])
     front = pareto_front(points)
@@ -43,6 +42,17 @@ def panel(rows: Sequence[Row], look: Mapping[Series, style.Style]) -> Panel:
         tables=[_table(points, front)],
         notes=notes,
     )
+
+
+def _left_out(rows: Sequence[Row]) -> Iterator[str]:
+    """Why, and which."""
+    unknown = [row for row in rows if row.published is None]
+    narrower = networks_of(row for row in unknown if row.precision != "f32")
+    others = networks_of(row for row in unknown if row.precision == "f32")
+    if narrower:
+        yield f"Not drawn, as published top-1 are those of float32 files: {text.listed(narrower)}."
+    if others:
+        yield f"Not drawn, as no published top-1 is known: {text.listed(others)}."
 
 
 def drawn(rows: Sequence[Row]) -> list[Row]:

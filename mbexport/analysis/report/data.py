@@ -60,11 +60,15 @@ class Row:
     """One measurement, its figures, and what is known of its network."""
 
     network: str
-    """The artifact's slug, with the size in pixels of what was fed to a network of dynamic size."""
+    """The artifact's slug, with the size in pixels of what was fed to a network of dynamic size, and with a model file
+    or options other than the usual ones."""
     label: str
     """The same, shorter, for plots."""
     spec: ModelSpec | None
+    precision: str
+    """Of the model file; the series has what the engine computed in."""
     published: Published | None
+    """What is known of the network in float32; None of a file in another precision."""
     measured: Measurement
     figures: BenchRow
 
@@ -146,13 +150,14 @@ def _order(profile: LatencyProfile) -> tuple[object, ...]:
 
 
 def _rows(profile: LatencyProfile) -> list[Row]:
-    published = None if profile.spec is None else find(profile.spec)
+    published = None if profile.spec is None or profile.precision != "f32" else find(profile.spec)
     pairs = zip(profile.measurements, rows_of(profile), strict=True)
     return [
         Row(
-            network=profile.artifact + _size(measured),
-            label=_short(profile) + _size(measured),
+            network=profile.artifact + _how(measured),
+            label=_short(profile) + _how(measured),
             spec=profile.spec,
+            precision=profile.precision,
             published=published,
             measured=measured,
             figures=figures,
@@ -161,8 +166,10 @@ def _rows(profile: LatencyProfile) -> list[Row]:
     ]
 
 
-def _size(measured: Measurement) -> str:
-    return "" if measured.input_size is None else f" at {size_text(measured.input_size)}"
+def _how(measured: Measurement) -> str:
+    """What parts rows of one network: the size in pixels, and a model file or options other than the usual ones."""
+    size = "" if measured.input_size is None else f" at {size_text(measured.input_size)}"
+    return f"{size}, {measured.unusual}" if measured.unusual else size
 
 
 def _short(profile: LatencyProfile) -> str:

@@ -63,14 +63,17 @@ def panel(rows: Sequence[Row], _look: Mapping[Series, style.Style]) -> Panel:
 
 
 def grids(rows: Sequence[Row]) -> list[Grid]:
-    """Of ImageNet classifiers of a fixed size, by family and series."""
+    """Of ImageNet classifiers of a fixed size with the usual options, by family and series."""
     found: dict[tuple[str, Series], dict[tuple[float, str], Row]] = {}
     for row in rows:
         spec = row.spec
         if spec is None or spec.is_dynamic or not spec.include_top or spec.classes != _CLASSES:
             continue
+        if row.measured.unusual:
+            continue
         family = "MobileNetV2" if spec.variant == "v2" else f"MobileNetV3 {spec.variant}"
         family += " minimalistic" if spec.minimalistic else ""
+        family += "" if row.precision == "f32" else f", {row.precision} file"
         found.setdefault((family, row.series), {})[spec.alpha, spec.resolution] = row
     return [Grid(family, series, cells) for (family, series), cells in sorted(found.items())]
 

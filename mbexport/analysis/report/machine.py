@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _METHOD = """\
 Percentiles are of all processes' calls together: nothing is averaged, nothing clipped, and a percentile that too few \
 calls support is not given. Intervals are 95% confidence intervals.
-Parity means float32 pinned, production the engine's own defaults; the precision is what the engine says that it \
-computed in, and every engine has the same number of threads.
+Parity means float32 pinned, or the narrower precision of a file that has one, production the engine's own defaults; \
+the precision is what the engine says that it computed in, and every engine has the same number of threads.
 A row is noisy where the machine was busy or the processes disagree, invalid where its figures mean nothing; the \
 reasons stand in the last table. Invalid rows are in no plot."""
 
@@ -81,8 +81,11 @@ def networks_table(profiles: Sequence[LatencyProfile]) -> Table:
     figures = ("million MACs", "million parameters", "top-1 %")
     return Table(
         "Computed and published figures of each network",
-        ("network", *figures, "source of top-1", "SHA-256 of model.onnx"),
-        [(profile.artifact, *_network_cells(profile), profile.artifact_sha256[:12]) for profile in profiles],
+        ("network", "file", *figures, "source of top-1", "SHA-256 of model.onnx"),
+        [
+            (profile.artifact, profile.precision, *_network_cells(profile), profile.artifact_sha256[:12])
+            for profile in profiles
+        ],
         frozenset(figures),
     )
 
@@ -92,6 +95,8 @@ def _network_cells(profile: LatencyProfile) -> tuple[str, str, str, str]:
         return text.MISSING, text.MISSING, text.MISSING, "a network of the reader's own"
     about = describe(profile.spec)
     macs, parameters = f"{about.macs / 1e6:.1f}", f"{about.parameters / 1e6:.2f}"
+    if profile.precision != "f32":
+        return macs, parameters, text.MISSING, "published top-1 are those of float32 files"
     if about.published is None:
         return macs, parameters, text.MISSING, "none published"
     return macs, parameters, text.percent(about.published.top1), about.published.source

@@ -1,0 +1,90 @@
+"""Figures of a candidate from its processes, and how many times faster one is than another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mbexport.bench import statistics
+from mbexport.profile import Ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mbexport.bench.plan import WorkerAnswer
+    from mbexport.profile import Objective
+
+    Answers = Sequence[WorkerAnswer]
+
+P99, P90 = 0.99, 0.9
+_RESAMPLES = 499
+_POINTS = 400
+"""So many evenly spaced quantiles stand for a process's samples where it has more."""
+_ROUNDING = 1e-12
+
+
+def quick_cost_s(answers: Answers, objective: Objective) -> float:
+    """Seconds a call, or a picture for throughput, of the process that was disturbed least: neighbours only ever slow
+    one down. A short rung has too few samples to tell p99, but enough to rank by what they say of it.
+    """
+    if objective == "throughput":
+        return min(1 / answer.replicate.throughput_per_s for answer in answers)
+    share = P99 if objective == "p99" else 0.5
+    return min(float(np.quantile(answer.replicate.samples_ns, share)) * 1e-9 for answer in answers)
+
+
+def tail_share(rows: Sequence[Answers]) -> float:
+    """The tail percentile, of p99 and those below it, that all rows have enough samples for."""
+    fewest = min(sum(len(answer.replicate.samples_ns) for answer in answers) for answers in rows)
+    return next((share for share in (P99, P90) if fewest >= statistics.min_samples(share)), 0.5)
+
+
+def cost_s(answers: Answers, objective: Objective, tail: float = P99) -> float:
+    """Seconds a call, or a picture for throughput, of all processes together."""
+    return float(_costs_s(answers, np.ones((1, len(answers))), objective, tail)[0])
+
+
+def ratio_of(slow: Answers, fast: Answers, objective: Objective, tail: float = P99) -> Ratio:
+    """How many times faster ``fast`` is, from processes that took turns: the first of each ran in one round, and so on.
+
+    The 95% interval is a percentile bootstrap over rounds, so what drifted from round to round, in both alike, does not
+    widen it.
+    """
+    rounds = min(len(slow), len(fast))
+    drawn = np.random.default_rng(0).integers(0, rounds, (_RESAMPLES, rounds))
+    times = np.vstack([np.ones(rounds), (drawn[:, :, None] == np.arange(rounds)).sum(axis=1)])
+    slows_s, fasts_s = (_costs_s(side[:rounds], times, objective, tail) for side in (slow, fast))
+    value, *others = (slows_s / fasts_s).tolist()
+    low, high = np.quantile(others, [0.025, 0.975])
+    return Ratio(value=value, ci=(min(float(low), value), max(float(high), value)))
+
+
+def _costs_s(answers: Answers, times: NDArray[np.float64], objective: Objective, tail: float) -> NDArray[np.float64]:
+    """The figure of each row of ``times`` (draws, processes), which says how often each process was drawn."""
+    samples_s = [np.array(answer.replicate.samples_ns, np.float64) * 1e-9 for answer in answers]
+    calls = np.array([each.size for each in samples_s])
+    if objective == "throughput":  # of calls: how many pictures each has is the same on both sides of a ratio
+        walls_s = calls / np.array([answer.replicate.throughput_per_s for answer in answers])
+        found: NDArray[np.float64] = (times @ walls_s) / (times @ calls)
+        return found
+    sketches = [_sketch(each) for each in samples_s]
+    values = np.concatenate(sketches)
+    owners = np.repeat(np.arange(len(sketches)), [each.size for each in sketches])
+    order = np.argsort(values, kind="stable")
+    weights = times[:, owners[order]] * (calls / [each.size for each in sketches])[owners[order]]
+    reached = np.cumsum(weights, axis=1)
+    share = tail if objective == "p99" else 0.5
+    places = (reached < share * reached[:, -1:] * (1 - _ROUNDING)).sum(axis=1)
+    drawn_s: NDArray[np.float64] = values[order][np.minimum(places, values.size - 1)]
+    return drawn_s
+
+
+def _sketch(samples_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    if samples_s.size <= _POINTS:
+        return samples_s
+    places = (np.arange(_POINTS) + 0.5) / _POINTS
+    found: NDArray[np.float64] = np.quantile(samples_s, places)
+    return found
