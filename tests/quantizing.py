@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from mbexport.accuracy.graph_float64 import in_float64, evaluate
+from mbexport.accuracy.graph_float64 import evaluate, in_float64
 from mbexport.artifact import write_artifact
 from mbexport.labels import Label
 from mbexport.manifest import GraphReport, InputContract, Manifest, OutputContract, OutputKind, WeightsOrigin
@@ -131,7 +131,7 @@ def pictures(count: int, seed: int = 1) -> Floats:
     """Smooth ones, whose neighbouring places are alike, (count, 3, side, side)."""
     rough = np.random.default_rng(seed).normal(size=(count, 3, SIDE_PX + 2, SIDE_PX + 2))
     smooth = sum(rough[:, :, i : i + SIDE_PX, j : j + SIDE_PX] for i in range(3) for j in range(3))
-    return np.asarray(smooth, np.float32) / 2
+    return (np.asarray(smooth) / 2).astype(np.float32)
 
 
 def settled(
@@ -182,9 +182,7 @@ def mobile_artifact(
 ) -> Artifact:
     """``model``, of pictures of -1..1, as an artifact with weights that are called trained."""
     model = model or mobile("Relu", top="MatMul")
-    if batch is not None:
-        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
-    probes = np.clip(pictures(batch or 4), -1, 1)
+    probes = np.clip(pictures(4), -1, 1)
     taken = InputContract(
         name="x",
         shape=[batch, 3, SIDE_PX, SIDE_PX],
@@ -200,6 +198,8 @@ def mobile_artifact(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy's, on weights that a test makes NaN
         truth = evaluate(in_float64(model), {"x": probes})
+    if batch is not None:
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
     kinds: dict[str, OutputKind] = {"probabilities": "probabilities", "logits": "logits"}
     outputs = [
         OutputContract(name=name, shape=[batch, *array.shape[1:]], kind=kinds.get(name, "features"))

@@ -92,8 +92,8 @@ def test_quantizing_imports_no_tensorflow(tmp_path: Path) -> None:
         "from mbexport.artifact import read_artifact\n"
         "from mbexport.quantize import run\n"
         "from mbexport.quantize.verdict import Timing\n"
-        "times = {('ort:cpu', row): Timing(p50s_s=[1.0], precision='f32', memory_bytes=1) for row in ('f32', 'narrow')}\n"
-        "run.timings = lambda *_given: times\n"
+        "time = Timing(p50s_s=[1.0], precision='f32', memory_bytes=1)\n"
+        "run.timings = lambda *_given: {('ort:cpu', row): time for row in ('f32', 'narrow')}\n"
         f"artifact, photos = read_artifact(Path({str(artifact.path)!r})), Path({str(photos)!r})\n"
         "assert run.quantize(artifact, photos, ['ort:cpu']).verdicts"
     )

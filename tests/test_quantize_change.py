@@ -39,7 +39,7 @@ def paired(lost: int, won: int, both: int, neither: int) -> Change:
 @pytest.mark.parametrize("table", [(7, 2, 80, 11), (0, 0, 50, 0), (1, 0, 19, 0), (0, 5, 30, 10), (20, 20, 20, 20)])
 def test_drop_is_of_pairs(table: tuple[int, int, int, int]) -> None:
     """A. Agresti and Y. Min, Statistics in Medicine 24 (2005), section 3: Wald's interval, 1/2 added to each cell."""
-    lost, won, both, neither = table
+    lost, won, both, _ = table
     found, count = paired(*table), sum(table)
     assert found.pictures == count
     assert found.top1 == pytest.approx((both + won) / count)

@@ -42,7 +42,7 @@ def test_making_up_is_better_than_the_nearest(inputs: int, levels: int) -> None:
     kernel = np.random.default_rng(3).normal(size=(1, 24, inputs))
     covariance = moments(correlated(inputs, seed=inputs))
     steps, scale = rounded(kernel, covariance, levels, np.zeros((1, 24)))
-    assert (steps.dtype, scale.dtype) == (np.int8, np.float32)
+    assert [array.dtype.name for array in (steps, scale)] == ["int8", "float32"]
     assert np.abs(steps.astype(int)).max() <= levels
     nearest = np.clip(np.rint(kernel / scale[..., None]), -levels, levels)
     found, plain = (lost(kernel, each, scale, covariance).sum() for each in (steps, nearest))

@@ -32,7 +32,7 @@ CHOSEN: dict[str, Callable[[Floats], Grid]] = {
 
 def drawn(kind: str, shape: tuple[int, ...] = (6, CHANNELS, 12, 12)) -> Floats:
     rng = np.random.default_rng(0)
-    found = {
+    found: dict[str, Callable[[], NDArray[Any]]] = {
         "normal": lambda: rng.normal(size=shape),
         "positive": lambda: rng.uniform(2, 3, shape),
         "negative": lambda: rng.uniform(-3, -2, shape),
@@ -42,8 +42,8 @@ def drawn(kind: str, shape: tuple[int, ...] = (6, CHANNELS, 12, 12)) -> Floats:
         "constant": lambda: np.full(shape, 0.7),
         "dead": lambda: np.zeros(shape),
         "dead channel": lambda: rng.normal(size=shape) * np.array([1, 0, 1, 1])[:, None, None],
-    }[kind]()
-    return np.asarray(found, np.float32)
+    }
+    return np.asarray(found[kind](), np.float32)
 
 
 KINDS = ["normal", "positive", "negative", "cut", "heavy", "unlike", "constant", "dead", "dead channel"]
@@ -73,7 +73,7 @@ def least_noise(numbers: Floats, gains: NDArray[Any] = EVEN) -> float:
 def test_zero_is_a_level_and_numbers_within_move_by_half_a_step(form: str, kind: str) -> None:
     numbers = drawn(kind)
     grid = CHOSEN[form](numbers)
-    assert (grid.scale.dtype, grid.zero_point.dtype) == (np.float32, np.uint8)
+    assert [array.dtype.name for array in (grid.scale, grid.zero_point)] == ["float32", "uint8"]
     assert np.isfinite(grid.scale).all()
     assert (grid.scale > 0).all()
     assert not grid.rounded(np.zeros((1, CHANNELS, 1, 1), np.float32)).any()

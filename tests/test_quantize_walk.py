@@ -109,7 +109,7 @@ def test_dead_channels(engine: Engine) -> None:
             array = onnx.numpy_helper.to_array(tensor).copy()
             array[3] = 0
             tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
-    network, numbers = settled(dead, engine)
+    _, numbers = settled(dead, engine)
     for grid in numbers.grids.values():
         assert np.isfinite(grid.scale).all()
         assert (grid.scale > 0).all()

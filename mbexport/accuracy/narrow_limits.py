@@ -15,9 +15,9 @@ import onnx
 from mbexport import thresholds
 from mbexport.accuracy.chance import chance_db
 from mbexport.accuracy.limit import Limit
+from mbexport.accuracy.rounding import file_answers
 from mbexport.compare import sqnr_db
 from mbexport.outputs import comparable
-from mbexport.runtimes.ort_calls import run_unoptimized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ class NarrowLimits:
         return derivation.bf16_sqnr_db.get(output) if derivation is not None else None
 
     def _measured_db(self, probe: Probe, file: Path) -> dict[str, float]:
-        answers = run_unoptimized(onnx.load(file), probe.inputs)
+        answers = file_answers(onnx.load(file), probe.inputs)
         outputs = self.artifact.manifest.outputs
         return {
             output.name: sqnr_db(*comparable(output, probe.truth[output.name], answers[output.name]))

@@ -52,7 +52,7 @@ def precision_floor_db(
         ArtifactError, EngineError: ONNX Runtime cannot load or run the model.
         MissingPackageError: onnxruntime is not installed.
     """
-    exact, answers = _answers(model, inputs), _answers(rounded(model, precision), inputs)
+    exact, answers = file_answers(model, inputs), file_answers(rounded(model, precision), inputs)
     return {output.name: sqnr_db(*comparable(output, exact[output.name], answers[output.name])) for output in outputs}
 
 
@@ -152,8 +152,13 @@ def _unused_suffix(graph: onnx.GraphProto) -> str:
     return suffix
 
 
-def _answers(model: onnx.ModelProto, inputs: Arrays) -> dict[str, NDArray[Any]]:
-    """Outputs by name, without ONNX Runtime's optimizer: it might take the roundings away."""
+def file_answers(model: onnx.ModelProto, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    """Outputs by name, without ONNX Runtime's optimizer, which might take roundings away, and in the file's batches.
+
+    Raises:
+        ArtifactError, EngineError: ONNX Runtime cannot load or run the model.
+        MissingPackageError: onnxruntime is not installed.
+    """
     parts = [run_unoptimized(model, feeds) for feeds in _batches(model.graph, inputs)]
     pictures = len(next(iter(inputs.values())))
     return {name: np.concatenate([part[name] for part in parts])[:pictures] for name in parts[0]}

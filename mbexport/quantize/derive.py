@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import onnx
 
-from mbexport.accuracy.rounding import precision_floor_db
+from mbexport.accuracy.rounding import file_answers, precision_floor_db
 from mbexport.artifact import MODEL, OPENVINO_MODEL, read_labels, read_reference, write_artifact
 from mbexport.compare import sqnr_db
 from mbexport.outputs import comparable
-from mbexport.runtimes.ort_calls import run_unoptimized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +48,7 @@ def distances_db(source: Artifact, model: onnx.ModelProto) -> dict[str, float | 
         EngineError: ONNX Runtime cannot run it.
     """
     reference = read_reference(source)
-    found = run_unoptimized(model, reference.inputs)
+    found = file_answers(model, reference.inputs)
     distances = {}
     for output in source.manifest.outputs:
         distance = sqnr_db(*comparable(output, reference.keras_float64[output.name], found[output.name]))
