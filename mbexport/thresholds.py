@@ -59,8 +59,8 @@ could do, stood 28.6 dB under it, chance included.
 FILE_MARGIN_DB = 3.0
 """How far under an int8 or f16 file's own noise, computed node by node, an engine may stand, besides chance.
 
-The file states its rounding; engines differ in ties and in what they fuse. Over docs/quantization.md's networks they stand
-within 1 dB of it.
+The file states its rounding; engines differ in ties and in what they fuse. V3 Small and V2 with real weights stood
+within 0.5 dB of it on both CPU runtimes.
 """
 
 NOISE_FREEDOMS = 60

@@ -20,8 +20,8 @@ from mbexport.spec import ModelSpec
 from tests.measured import HARDWARE, measurement, profile, replicate
 
 if TYPE_CHECKING:
-    from mbexport.spec import Precision
     from mbexport.profile import LatencyProfile, Measurement
+    from mbexport.spec import Precision
 
 SMALL = ModelSpec(variant="small")
 NETWORKS = [

@@ -1,1 +1,1 @@
-"""Engines of narrow precision, real ones and doubles, for precision_limits.py."""
+"""For precision_limits.py, engines of narrow precision and doubles of such; for precision.py, all the rest."""
