@@ -146,8 +146,8 @@ class Derivation(msgspec.Struct, frozen=True, kw_only=True):
     models: dict[str, QuantizedModel]
     """By model file."""
     bf16_sqnr_db: dict[str, float] = {}
-    """Output -> SQNR of the float32 network in bf16 against itself, on the reference pictures: what engines that compute
-    in bf16 what is not narrower add to that. Empty where it was not measured."""
+    """Output -> SQNR of the float32 network in bf16 against itself, on the reference pictures: what engines add that
+    compute in bf16 what is not narrower. Empty where it was not measured."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
