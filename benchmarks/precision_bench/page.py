@@ -38,7 +38,7 @@ def sections(found: Found) -> dict[str, str]:
         "sensitivity": _sensitivity,
         "others": _others,
     }
-    return {name: "\n".join(lines) + "\n" for name, make in makers.items() if (lines := list(make(found)))}
+    return {name: "\n".join(lines).rstrip() + "\n" for name, make in makers.items() if (lines := list(make(found)))}
 
 
 def put_into(page: Path, written: dict[str, str]) -> None:
@@ -135,7 +135,7 @@ def _ablation(found: Found) -> Iterator[str]:
 
 def _float32(one: Judged) -> str:
     """Top-1 in float32."""
-    return f"{(one.change.top1 or 0) + (one.change.top1_drop or 0):.1%}"
+    return f"{(one.change.top1 or 0) + (one.change.top1_drop or 0):.2%}"
 
 
 def _taken(found: Found, one: Judged) -> str:
