@@ -26,7 +26,8 @@ class Islands:
     first: int = 0
     """So many products, from the input on."""
     depthwise: bool = False
-    """Whether depthwise products behind a hard-swish do, and what they read."""
+    """Whether depthwise products behind a hard-swish do, and what they read: benchmarks/precision.py shows what that is
+    worth, and :mod:`mbexport.quantize.islands` why it is never chosen."""
 
 
 @dataclass(frozen=True)
