@@ -67,6 +67,13 @@ def labelled_set(images: Path, classes: int, labels: Sequence[Label] | None) -> 
     return found
 
 
+def names_classes(images: Path, classes: int, labels: Sequence[Label] | None) -> bool:
+    """Whether a folder's folders are named as classes are, or are as many as there are classes."""
+    folders = [path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    finder = LabelFinder(labels or ())
+    return any(finder.find(name) for name in folders) or (bool(folders) and len(folders) == classes)
+
+
 class _Classes:
     """The network's classes."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from mbexport.artifact import read_labels
 from mbexport.classifier import classifier_outputs
 from mbexport.errors import InputError, PictureError
-from mbexport.folders import labelled_set, some_pictures
+from mbexport.folders import labelled_set, names_classes, some_pictures
 from mbexport.images import network_input, picture
 from mbexport.predict import FailedPicture
 
@@ -91,13 +91,12 @@ def _found(artifact: Artifact, images: Path) -> tuple[list[Path], NDArray[np.int
 
 def _is_labelled(artifact: Artifact, images: Path) -> bool:
     """Whether pictures are given with what they show: a CSV, or a folder whose folders are named as the classes are."""
-    if all(output.kind == "features" for output in artifact.manifest.outputs) or not images.exists():
+    if (
+        all(output.kind == "features" or len(output.shape) != 2 for output in artifact.manifest.outputs)
+        or not images.exists()
+    ):
         return False
     if images.is_file():
         return True
-    labels = read_labels(artifact)
-    folders = {path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    if labels is None:
-        return bool(folders) and len(folders) == (artifact.manifest.outputs[0].shape[-1] or 0)
-    known = {text for label in labels for text in (label.id, label.name)}
-    return bool(folders & known)
+    (output, *_) = classifier_outputs(artifact)
+    return names_classes(images, output.shape[-1] or 0, read_labels(artifact))

@@ -10,9 +10,8 @@ import numpy as np
 
 from mbexport.classifier import ClassNames
 from mbexport.errors import PictureError
-from mbexport.folders import LabelledPicture, labelled_set, some_pictures, take_evenly
+from mbexport.folders import LabelledPicture, labelled_set, names_classes, some_pictures, take_evenly
 from mbexport.images import picture, picture_size
-from mbexport.labels import LabelFinder
 from mbexport.predict import FailedPicture, none_readable
 from mbexport.quantize.shown import FEW_PICTURES
 
@@ -106,7 +105,7 @@ def _calibrated_text(count: int, *, enough: bool) -> str:
 def _chosen(artifact: Artifact, output: OutputContract, images: Path) -> tuple[Sequence[LabelledPicture], list[str]]:
     """The pictures, of class :data:`_UNKNOWN` where nothing says what they show."""
     names = ClassNames(artifact, output)
-    if images.is_file() or _has_classes(images, names):
+    if images.is_file() or names_classes(images, names.count, names.labels):
         found = labelled_set(images, names.count, names.labels)
         return found.pictures, [] if found.note is None else [found.note]
     note = (
@@ -114,10 +113,3 @@ def _chosen(artifact: Artifact, output: OutputContract, images: Path) -> tuple[S
         "of the pictures whose class changed"
     )
     return [LabelledPicture(path, _UNKNOWN) for path in some_pictures(images, MOST_PICTURES)], [note]
-
-
-def _has_classes(images: Path, names: ClassNames) -> bool:
-    """Whether a folder's folders are named as classes are, or are as many where classes have no names."""
-    folders = [path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    finder = LabelFinder(names.labels or ())
-    return any(finder.find(name) for name in folders) or (bool(folders) and len(folders) == names.count)
