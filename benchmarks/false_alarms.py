@@ -2,9 +2,9 @@
 
     python benchmarks/false_alarms.py [--part NAME]... [--seed N]... [--json FILE]
 
-The cells of benchmarks/grid.py, and heads of two and of three classes, calibrated random weights of three seeds; both
-CPU runtimes, parity and production, one and two threads, batches of 8 and 1. Exits 1 where a row fails. What is in the
-file already is not done again.
+The cells of benchmarks/grid.py, heads of two and of three classes, and networks that resize their pictures or maps;
+calibrated random weights of three seeds; both CPU runtimes, parity and production, one and two threads, batches of 8
+and 1. Exits 1 where a row fails. What is in the file already is not done again.
 """
 
 from __future__ import annotations
@@ -14,20 +14,30 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 import grid
-from mbexport.pipeline import build
+from mbexport.build import build_model
+from mbexport.pipeline import build, convert
 from mbexport.spec import ExportOptions, ModelSpec
 from mbexport.validate import Checks, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from grid import Cell
+    from mbexport.artifact import Artifact
+
+    Make = Callable[[int, Path], Artifact]
+    """The artifact of a seed, built in a folder."""
+
+RESIZES = [((48, 80), (72, 72)), ((240, 240), (128, 128)), ((320, 240), (96, 128)), ((480, 640), (224, 224))]
+"""Height and width before and behind; one scale or both are no float32 in all but the first."""
+UPSAMPLED_PX, CLASSES = 96, 10
 
 
 def heads() -> Iterator[Cell]:
@@ -38,7 +48,48 @@ def heads() -> Iterator[Cell]:
         yield ModelSpec(variant="small", minimalistic=True, classes=classes), ExportOptions(), 1
 
 
-PARTS = {**grid.PARTS, "heads": heads}
+def resizes() -> Iterator[tuple[str, Make]]:
+    """Users' networks that resize pictures in front of a backbone, or its maps behind it; bilinear."""
+    for variant in ("v2", *grid.V3):
+        for before, behind in RESIZES:
+            spec = ModelSpec(variant=variant, alpha=0.35, height=behind[0], width=behind[1], include_top=False)
+            yield f"{spec.slug} of {before[0]}x{before[1]}", _resizing(spec, before)
+        spec = ModelSpec(variant=variant, alpha=0.35, height=UPSAMPLED_PX, width=UPSAMPLED_PX, include_top=False)
+        yield f"{spec.slug} upsampled", _resizing(spec, None)
+
+
+def _resizing(spec: ModelSpec, before: tuple[int, int] | None) -> Make:
+    def make(seed: int, folder: Path) -> Artifact:
+        import keras
+        from keras import layers
+
+        keras.utils.set_random_seed(seed)
+        x = shown = keras.Input((*(before or (spec.height, spec.width)), 3))
+        if before:
+            x = layers.Resizing(spec.height, spec.width)(x)
+        x = build_model(spec, seed=seed).model(x)
+        if not before:
+            x = layers.Conv2D(CLASSES, 3, activation="relu")(layers.UpSampling2D(3, interpolation="bilinear")(x))
+        x = layers.Dense(CLASSES, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+        keras.Model(shown, x).save(folder / "network.keras")
+        return convert(folder / "network.keras", out=folder).artifact
+
+    return make
+
+
+def _cells(part: Callable[[], Iterator[Cell]]) -> Iterator[tuple[str, Make]]:
+    for spec, export, _ in part():
+        yield f"{spec.slug} {export.layout}", _building(spec, export)
+
+
+def _building(spec: ModelSpec, export: ExportOptions) -> Make:
+    return lambda seed, folder: build(spec, export=export, seed=seed, out=folder).artifact
+
+
+PARTS: dict[str, Callable[[], Iterator[tuple[str, Make]]]] = {
+    **{name: partial(_cells, part) for name, part in {**grid.PARTS, "heads": heads}.items()},
+    "resizes": resizes,
+}
 CHECKS = Checks(batches=(8, 1))
 THREADS = (1, 2)
 
@@ -57,14 +108,13 @@ class Row(msgspec.Struct, frozen=True):
     reason: str | None
 
 
-def rows(part: str, number: int, cell: Cell, seed: int) -> Iterator[Row]:
-    spec, export, _ = cell
+def rows(cell: str, make: Make, seed: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="mbexport-") as folder:
-        artifact = build(spec, export=export, seed=seed, out=Path(folder)).artifact
+        artifact = make(seed, Path(folder))
         for threads in THREADS:
             for row in validate(artifact, grid.RUNTIMES, CHECKS, threads=threads).rows:
                 yield Row(
-                    f"{part} {number}: {spec.slug} {export.layout}",
+                    cell,
                     seed,
                     threads,
                     row.runtime,
@@ -105,11 +155,12 @@ def main() -> None:
     found = msgspec.json.decode(options.json.read_bytes(), type=list[Row]) if kept else []
     done = {(row.cell, row.seed) for row in found}
     for part in options.part or PARTS:
-        for number, cell in enumerate(PARTS[part]()):
+        for number, (name, make) in enumerate(PARTS[part]()):
+            cell = f"{part} {number}: {name}"
             for seed in options.seed or (0, 1, 2):
-                if (f"{part} {number}: {cell[0].slug} {cell[1].layout}", seed) in done:
+                if (cell, seed) in done:
                     continue
-                found += rows(part, number, cell, seed)
+                found += rows(cell, make, seed)
                 if options.json:
                     options.json.write_bytes(msgspec.json.encode(found))
                 print(f"{part} {number} seed {seed}", file=sys.stderr, flush=True)

@@ -68,7 +68,6 @@ def finish(
 def _check_whole(
     graph: ir.Model, contract: InputContract, outputs: Sequence[OutputContract], reference: Reference
 ) -> Seen:
-    ops = {node.op_type for node in graph.graph}
     seen = None
     names = [output.name for output in outputs]
     for at_size in reference.each:
@@ -82,7 +81,7 @@ def _check_whole(
         whole = joined(parts)
         for output in outputs:
             truth = at_size.keras_float64[output.name]
-            comparison = compare_output(output, truth, whole, threshold_db(output, at_size, ops))
+            comparison = compare_output(output, truth, whole, threshold_db(output, at_size))
             if not comparison:
                 where = f"{output.name}{size_label(contract, at_size)}"
                 raise ConversionError(f"the graph does not agree with Keras on {where}: {comparison.reason}")

@@ -5,6 +5,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from mbexport.interpolation import interpolating_in
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -32,7 +36,8 @@ def computing_in_float64(model: keras.Model) -> Iterator[None]:
     try:
         for layer in policies:
             layer.dtype_policy = Float64("float32")
-        yield
+        with interpolating_in(np.float64):
+            yield
     finally:
         for layer, policy in policies.items():
             layer.dtype_policy = policy

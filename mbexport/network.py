@@ -9,6 +9,7 @@ import numpy as np
 from mbexport.convert import onnx_from_keras
 from mbexport.errors import ConversionError
 from mbexport.float64 import computing_in_float64
+from mbexport.interpolation import interpolating_in
 from mbexport.layer_calls import called_on, every_layer
 from mbexport.layer_names import output_names
 
@@ -66,7 +67,7 @@ class KerasNetwork:
     def float32(self, pictures: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         import tensorflow as tf
 
-        with tf.device("CPU:0"):
+        with tf.device("CPU:0"), interpolating_in(np.float32):
             return _arrays(called_on(self.model, pictures))
 
     def float64(self, pictures: NDArray[np.float32]) -> list[NDArray[np.float64]]:

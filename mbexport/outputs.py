@@ -10,7 +10,7 @@ from mbexport import thresholds
 from mbexport.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -103,13 +103,13 @@ def comparable(output: OutputContract, truth: NDArray[Any], answer: NDArray[Any]
     return truth - offset, answer - offset
 
 
-def threshold_db(output: OutputContract, reference: Reference, ops: Collection[str] = ()) -> float:
-    """The least SQNR at which a float32 runtime passes on this output; ``ops`` are the graph's operators.
+def threshold_db(output: OutputContract, reference: Reference) -> float:
+    """The least SQNR at which a float32 runtime passes on this output.
 
     Raises:
         ArtifactError: the reference is too noisy to prove anything.
     """
-    return float32_floor_db(output, reference) - margin_db(output, reference, ops)
+    return float32_floor_db(output, reference) - margin_db(output, reference)
 
 
 def guard_limit_db(output: OutputContract, reference: Reference, pictures: int) -> float:
@@ -121,7 +121,7 @@ def guard_limit_db(output: OutputContract, reference: Reference, pictures: int) 
         ArtifactError: the reference is too noisy to prove anything.
     """
     seen = reference.keras_float64[output.name][:pictures]
-    return float32_floor_db(output, reference) - _margin_db(output, seen, ()) - _BOTH_ROUND_DB
+    return float32_floor_db(output, reference) - _margin_db(output, seen) - _BOTH_ROUND_DB
 
 
 def images_limit_db(output: OutputContract, stored: Reference, shown: Reference) -> float:
@@ -135,16 +135,15 @@ def images_limit_db(output: OutputContract, stored: Reference, shown: Reference)
     return (floor_db if math.isnan(found_db) else min(found_db, floor_db)) - thresholds.IMAGES_MARGIN_DB
 
 
-def margin_db(output: OutputContract, reference: Reference, ops: Collection[str]) -> float:
+def margin_db(output: OutputContract, reference: Reference) -> float:
     """How far a float32 runtime may stand under the noise floor: more where few numbers leave much to chance."""
-    return _margin_db(output, reference.keras_float64[output.name], ops)
+    return _margin_db(output, reference.keras_float64[output.name])
 
 
-def _margin_db(output: OutputContract, truth: NDArray[Any], ops: Collection[str]) -> float:
+def _margin_db(output: OutputContract, truth: NDArray[Any]) -> float:
     from mbexport.accuracy.chance import chance_db
 
-    least = thresholds.F32_RESIZE_MARGIN_DB if "Resize" in ops else thresholds.F32_MARGIN_DB
-    return max(least, min(chance_db(output, truth), thresholds.F32_MOST_MARGIN_DB))
+    return max(thresholds.F32_MARGIN_DB, min(chance_db(output, truth), thresholds.F32_MOST_MARGIN_DB))
 
 
 def float32_floor_db(output: OutputContract, reference: Reference) -> float:

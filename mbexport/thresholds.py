@@ -28,13 +28,6 @@ IMAGES_MARGIN_DB = 30.0
 NumPy sums more exactly than engines do, and what rounding does to an even sky does not average out: of 220 single
 photographs on three right networks the worst runtime stood 22.8 dB under NumPy's floor."""
 
-F32_RESIZE_MARGIN_DB = 24.0
-"""The same for a graph with a Resize: each engine reckons the weights of its interpolation in float32 its own way.
-
-Keras uses the same float32 weights in both precisions, so its noise floor does not hold that rounding. ONNX Runtime
-stood 13.7 dB under the floor behind a Resizing of 48x80 to 72x72.
-"""
-
 F32_ROUNDING_DB = 144.5
 """A noise floor is never taken as lower than this: rounding exact answers to float32 may cost 20 log10(2^24) dB."""
 

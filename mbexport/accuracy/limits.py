@@ -12,7 +12,7 @@ from mbexport.accuracy.limit import Limit
 from mbexport.outputs import float32_floor_db, margin_db, threshold_db
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import onnx
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def float32_limits(
-    outputs: Sequence[OutputContract], reference: Reference, ops: Collection[str], who: str = "Keras's own float32"
+    outputs: Sequence[OutputContract], reference: Reference, who: str = "Keras's own float32"
 ) -> dict[str, Limit]:
     """Output -> limit of a runtime that computes in float32: so much under the noise floor of ``who``'s float32.
 
@@ -36,8 +36,8 @@ def float32_limits(
     found = {}
     for output in outputs:
         floor_db = float32_floor_db(output, reference)
-        origin = f"{margin_db(output, reference, ops):.3g} dB under {who}, {floor_db:.1f} dB from float64"
-        found[output.name] = Limit(threshold_db(output, reference, ops), origin)
+        origin = f"{margin_db(output, reference):.3g} dB under {who}, {floor_db:.1f} dB from float64"
+        found[output.name] = Limit(threshold_db(output, reference), origin)
     return found
 
 

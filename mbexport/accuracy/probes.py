@@ -62,7 +62,7 @@ def stored_probes(artifact: Artifact, stored: Reference) -> Iterator[Probe]:
     for reference in stored.each:
         where = size_label(contract, reference)
         names = [f"reference picture {number}{where}" for number in range(1, len(_pictures(reference)) + 1)]
-        limits = float32_limits(outputs, reference, artifact.manifest.graph.ops)
+        limits = float32_limits(outputs, reference)
         yield Probe(reference.inputs, reference.keras_float64, limits, names, where)
     golden = Limit(thresholds.GOLDEN_LEAST_DB, "a golden picture: one that goes in wrongly leaves 20 dB at most")
     for number, kept in enumerate(stored.golden, start=1):

@@ -47,17 +47,31 @@ class FunctionNetwork:
         """The raw ONNX graph in float64 under onnx's reference evaluator, for TensorFlow cannot retype a graph.
 
         Raises:
-            ConversionError: the evaluator lacks an operator, or the graph computes something else than TensorFlow.
+            ConversionError: the evaluator lacks an operator, the graph computes something else than TensorFlow, or an
+                answer depends on the other pictures of its batch.
         """
-        results = self._evaluated(pictures)
-        for name, single, double in zip(self.output_names, self.float32(pictures), results, strict=True):
+        results, singles = self._evaluated(pictures), self.float32(pictures)
+        for name, single, double in zip(self.output_names, singles, results, strict=True):
             ratio = sqnr_db(double, single) if single.shape == double.shape else -math.inf
             if not ratio >= RAW_GRAPH_DB:
                 raise ConversionError(
                     f"output {name}: the graph that tf2onnx makes does not compute what TensorFlow does "
                     f"({ratio:.1f} dB, at least {RAW_GRAPH_DB:.0f} expected)"
                 )
+        self._refuse_mixed_pictures(pictures, singles)
         return results
+
+    def _refuse_mixed_pictures(self, pictures: NDArray[np.float32], answers: list[NDArray[np.float32]]) -> None:
+        """Keras 3.15's ``Model.export`` leaves the whole network in training mode where it holds a Resizing layer."""
+        for name, answer, alone in zip(self.output_names, answers, self.float32(pictures[:1]), strict=True):
+            ratio = sqnr_db(answer[:1], alone)
+            if not ratio >= RAW_GRAPH_DB:
+                raise ConversionError(
+                    f"output {name}: the answer to a picture depends on the others of its batch ({ratio:.1f} dB), as "
+                    "batch normalization in training mode makes it; Keras 3.15 exports networks with preprocessing "
+                    "layers so; save the network as .keras and convert that, or export a function that calls it with "
+                    "training=False"
+                )
 
     def to_onnx(self, opset: int) -> onnx.ModelProto:
         """See ``Network.to_onnx``."""
