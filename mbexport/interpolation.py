@@ -75,7 +75,8 @@ def _resize(original: Callable[..., Any], kernel: Callable[..., Any], dtype: np.
 
 
 def _linear(distance: NDArray[Any]) -> NDArray[Any]:
-    return np.maximum(1 - distance, 0)
+    shares: NDArray[Any] = np.maximum(1 - distance, 0)
+    return shares
 
 
 def _cubic(distance: NDArray[Any]) -> NDArray[Any]:
