@@ -140,7 +140,8 @@ def settled(
     """On 40 pictures in batches of 8."""
     network, shown = Network(model), pictures(40)
     batches = [shown[at : at + 8] for at in range(0, 40, 8)]
-    return network, settle(network, place(network, engine, Islands(islands)), batches, levels=levels, recipe=recipe)
+    numbers = settle(network, place(network, engine, Islands(islands)), batches, levels=levels, recipe=recipe)
+    return numbers.network, numbers
 
 
 def simulated(network: Network, numbers: Settled, x: Floats) -> dict[str, Floats]:

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 OTHERS = pictures(200, seed=7)
 PLAIN = Recipe(
-    weighted_ranges=False, folding=False, by_channel=False, refitting=False, making_up=False, bias_correction=False
+    equalising=False,
+    weighted_ranges=False,
+    folding=False,
+    by_channel=False,
+    refitting=False,
+    making_up=False,
+    bias_correction=False,
 )
 ENGINES: list[Engine] = ["ort", "openvino"]
 
@@ -29,7 +35,7 @@ def left_db(model: onnx.ModelProto, engine: Engine, recipe: Recipe | None = None
     """On pictures that calibrated nothing."""
     network, numbers = settled(model, engine, recipe=recipe, levels=levels)
     name = network.outputs[0]
-    exact = simulated(network, type(numbers)(), OTHERS)[name]
+    exact = simulated(network, type(numbers)(network), OTHERS)[name]
     return sqnr_db(exact, simulated(network, numbers, OTHERS)[name])
 
 
@@ -69,9 +75,8 @@ def test_folding_mends_channels_that_are_unlike(engine: Engine) -> None:
 def test_biases_are_corrected() -> None:
     """Clipped ranges move the mean; what is left of the mean error of a channel is chance."""
     model = mobile("Relu", top="none")
-    network = Network(model)
-    shown, numbers = pictures(40), settled(model, "ort")[1]
-    exact, rounded = (simulated(network, each, shown) for each in (type(numbers)(), numbers))
+    shown, (network, numbers) = pictures(40), settled(model, "ort")
+    exact, rounded = (simulated(network, each, shown) for each in (type(numbers)(network), numbers))
     for output in numbers.weights:
         if output in numbers.grids or exact[output].shape[2:] == (1, 1):
             continue  # seen after rounding, or of one number a picture
@@ -133,5 +138,5 @@ def test_constant_pictures(engine: Engine) -> None:
     network = Network(model)
     flat = np.concatenate([np.full((2, 3, 12, 12), shade, np.float32) for shade in (-1, 1)])
     numbers = settle(network, place(network, engine, Islands()), [flat])
-    for answer in simulated(network, numbers, OTHERS).values():
+    for answer in simulated(numbers.network, numbers, OTHERS).values():
         assert np.isfinite(answer).all()

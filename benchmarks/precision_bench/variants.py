@@ -106,7 +106,7 @@ def made(subject: Subject, form: Engine, variant: Variant, half: int, chosen: Is
 def settled(
     network: Network, placement: Placement, batches: Sequence[NDArray[np.float32]], recipe: Recipe
 ) -> onnx.ModelProto:
-    return quantized(network, settle(network, placement, batches, levels=levels(), recipe=recipe))
+    return quantized(settle(network, placement, batches, levels=levels(), recipe=recipe))
 
 
 def levels() -> int:

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mbexport.quantize.network import Network, Product
+    from mbexport.quantize.network import Product
     from mbexport.quantize.walk import Settled
 
 
-def quantized(network: Network, settled: Settled) -> onnx.ModelProto:
+def quantized(settled: Settled) -> onnx.ModelProto:
     """The network in 8 bits: any engine that knows the two operators computes it, and fuses them as it can."""
-    return _Writer(network, settled).written()
+    return _Writer(settled).written()
 
 
 class _Writer:
-    def __init__(self, network: Network, settled: Settled) -> None:
-        self._network = network
+    def __init__(self, settled: Settled) -> None:
+        self._network = settled.network
         self._settled = settled
-        self._grids, self._weights = _folded(network, settled)
+        self._grids, self._weights = _folded(settled)
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, NDArray[Any]] = {}
         self._read_as: dict[str, str] = {}
@@ -139,9 +139,9 @@ class _Writer:
         return name
 
 
-def _folded(network: Network, settled: Settled) -> tuple[dict[str, Grid], dict[str, Weights]]:
+def _folded(settled: Settled) -> tuple[dict[str, Grid], dict[str, Weights]]:
     """The grids and weights after one scale a channel was moved into the weights on both sides of each such tensor."""
-    found, weights = dict(settled.grids), dict(settled.weights)
+    network, found, weights = settled.network, dict(settled.grids), dict(settled.weights)
     for tensor in settled.folded:
         scale = found[tensor].scale
         maker, (reader,) = network.makers[tensor].input[0], network.readers[tensor]

@@ -81,7 +81,7 @@ def choose_islands(network: Network, engine: Engine, targets: Sequence[str], tri
                 network, place(network, engine, islands), trial.calibrating, levels=trial.levels, recipe=_QUICK
             )
             model = Path(folder) / "model.onnx"
-            model.write_bytes(quantized(network, settled).SerializeToString())
+            model.write_bytes(quantized(settled).SerializeToString())
             return min(trial.noise_db(model, target) for target in targets)
 
         prefixes = [Islands(first) for first in PREFIXES if first < len(network.products)]

@@ -112,5 +112,5 @@ def make(
     for file in files:
         progress(f"calibrate for {file.engine}")
         settled = settle(network, place(network, file.engine, file.islands), batches, levels=levels)
-        made[file.name] = Made(file, quantized(network, settled), settled)
+        made[file.name] = Made(file, quantized(settled), settled)
     return made

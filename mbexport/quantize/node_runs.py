@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import helper, numpy_helper
 
+from mbexport.errors import ArtifactError
 from mbexport.runtimes.ort_calls import SILENT, engine_errors, import_onnxruntime
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ def run_node(
         session = _session(node, {name: batches[0] for name, batches in inputs.items()}, constants, opsets)
         rows = [session.run(results, dict(zip(inputs, batch, strict=True))) for batch in _rows(inputs)]
     return [list(batches) for batches in zip(*rows, strict=True)]
+
+
+def refuse_infinite(tensor: str, batches: Batches) -> None:
+    """Raises ArtifactError where a number is none."""
+    if not all(np.isfinite(batch).all() for batch in batches):
+        raise ArtifactError(f"{tensor} holds numbers that are not finite; check the network with: mbexport validate")
 
 
 def _rows(inputs: Mapping[str, Batches]) -> Iterable[Sequence[NDArray[Any]]]:

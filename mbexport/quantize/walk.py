@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from mbexport.errors import ArtifactError
 from mbexport.quantize import fitting, grids
+from mbexport.quantize.equalise import equalised
 from mbexport.quantize.fitting import Weights
-from mbexport.quantize.node_runs import run_node
+from mbexport.quantize.node_runs import refuse_infinite, run_node
 from mbexport.quantize.samples import take
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from mbexport.quantize.node_runs import Batches
     from mbexport.quantize.placement import Placement
 
+_LOOKED_AT = 32
+"""Pictures that tell the channels' magnitudes; a factor that is a little off costs little."""
 _PASSED_ON = {"Add", "Mul", "HardSwish", "Relu", "Clip", "Reshape", "Flatten"}
 """What hands an error in its input on to its readers more or less as it is."""
 
@@ -38,6 +40,8 @@ _PASSED_ON = {"Add", "Mul", "HardSwish", "Relu", "Clip", "Reshape", "Flatten"}
 class Recipe:
     """The ingredients; each can be left out to see what it is worth."""
 
+    equalising: bool = True
+    """Bring channels nearer to one magnitude across sums and ReLUs, in the float network."""
     weighted_ranges: bool = True
     """End each range where the error is least, weighted with the weights that read it; else at the extremes."""
     folding: bool = True
@@ -55,6 +59,8 @@ class Recipe:
 class Settled:
     """A placement with all its numbers."""
 
+    network: Network
+    """In float32, equalised."""
     grids: dict[str, Grid] = field(default_factory=dict)
     weights: dict[str, Weights] = field(default_factory=dict)
     """By output of the product."""
@@ -93,7 +99,10 @@ def settle(
         ArtifactError: the network gives numbers that are not finite.
         EngineError: ONNX Runtime cannot run a node.
     """
-    return _Walk(network, placement, levels, recipe or Recipe()).through(list(inputs))
+    recipe = recipe or Recipe()
+    if recipe.equalising:
+        network = equalised(network, inputs[: max(1, _LOOKED_AT // len(inputs[0]))])
+    return _Walk(network, placement, levels, recipe).through(list(inputs))
 
 
 class _Walk:
@@ -102,7 +111,7 @@ class _Walk:
         self._placement = placement
         self._levels = levels
         self._recipe = recipe
-        self._settled = Settled()
+        self._settled = Settled(network)
         self._twins: dict[str, _Twin] = {}
         self._gains: dict[str, NDArray[np.float64]] = {}
         self._left = Counter(name for node in network.nodes for name in set(network.flowing(node)))
@@ -139,10 +148,7 @@ class _Walk:
         return run_node(node, inputs, constants, self._network.model.opset_import)
 
     def _round(self, tensor: str, batches: Batches) -> Batches:
-        if not all(np.isfinite(batch).all() for batch in batches):
-            raise ArtifactError(
-                f"{tensor} holds numbers that are not finite; check the network with: mbexport validate"
-            )
+        refuse_infinite(tensor, batches)
         grid = self._grid(tensor, batches)
         self._settled.grids[tensor] = grid
         return [grid.rounded(batch) for batch in batches]
