@@ -15,8 +15,8 @@ from onnx import numpy_helper
 from PIL import Image
 
 from mbexport import hardware
-from mbexport.artifact import Artifact, read_artifact, read_labels, read_reference
-from mbexport.errors import ArtifactError, InputError, OutputError
+from mbexport.artifact import Artifact, read_artifact, read_labels, read_reference, write_artifact
+from mbexport.errors import ArtifactError, EngineError, InputError, OutputError
 from mbexport.evaluate import evaluate
 from mbexport.pipeline import build, convert
 from mbexport.quantize import verdict
@@ -500,6 +500,39 @@ def test_times_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert each.speedup == pytest.approx(each.float32_p50_s / each.p50_s)
     assert each.speedup_ci == (each.speedup, each.speedup)
     assert each.memory_bytes > 0 < each.float32_memory_bytes
+
+
+def test_a_process_that_dies_while_it_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dying(_plan: object) -> None:
+        raise EngineError("the measuring process died")
+
+    monkeypatch.setattr(verdict, "run_worker", dying)
+    artifact = mobile_artifact(tmp_path)
+    with pytest.raises(EngineError, match=r"_int8 is whole, but was not timed and has no verdict: the measuring"):
+        quantize(artifact, picture_files(tmp_path / "pictures", 40, artifact), ORT)
+    assert validate(read_artifact(tmp_path / f"{artifact.path.name}_int8"), ORT).passed
+
+
+def test_a_file_that_was_damaged_since_is_told(tmp_path: Path, fast: None) -> None:
+    """A bias of nothing: the file as it now stands answers so on every engine, but it is not what was made."""
+    artifact = mobile_artifact(tmp_path)
+    quantize(artifact, picture_files(tmp_path / "pictures", 40, artifact), ORT)
+    folder = tmp_path / f"{artifact.path.name}_int8"
+    narrow = read_artifact(folder)
+    model = onnx.load(folder / "model.onnx")
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("bias_int32"))
+    bias.CopyFrom(numpy_helper.from_array(0 * numpy_helper.to_array(bias), bias.name))
+    damaged = write_artifact(
+        tmp_path / "damaged",
+        narrow.manifest,
+        {"model.onnx": model.SerializeToString()},
+        read_reference(narrow),
+        name=folder.name,
+    )
+    assert validate(narrow, ORT).passed
+    rows = validate(damaged, ORT).rows
+    assert not any(row.passed for row in rows)
+    assert all("this file as it was made" in row.threshold_origin for row in rows)
 
 
 def test_an_engine_reads_back_int8(tmp_path: Path, fast: None) -> None:

@@ -1,7 +1,8 @@
 """Limits of int8 and f16 artifacts: the file computed node by node as it says, and how far engines may stand off.
 
 Such a file states its own rounding, so what a right engine answers is known up to ties and to what it fuses. How good
-that answer is was judged when the file was made; here an engine is held to it.
+that answer is was judged when the file was made, and stands in the manifest; here an engine is held to it. A file that
+was damaged since brings its own noise down, and so is held to what it was on the pictures that it was measured on.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ class NarrowLimits:
         for output in self.artifact.manifest.outputs:
             margin_db = thresholds.FILE_MARGIN_DB + chance_db(output, probe.truth[output.name])
             floor_db, whose = self._floors_db[key][output.name], "this file computed node by node"
+            recorded_db = self._recorded_db(key[1], output.name) if probe.own else None
+            if recorded_db is not None and not floor_db >= recorded_db:
+                floor_db, whose = recorded_db, "this file as it was made"
             bf16_db = self._bf16_db(output.name)
             if mode == "production" and target.startswith("openvino:") and bf16_db is not None:
                 # OpenVINO computes what is not 8-bit in bf16 where the CPU has it; both noises add up.
@@ -56,6 +60,11 @@ class NarrowLimits:
             least_db = probe.float32_limits[output.name].least_db if math.isnan(floor_db) else floor_db - margin_db
             found[output.name] = Limit(max(least_db, 0.0), origin)
         return found
+
+    def _recorded_db(self, file: Path, output: str) -> float | None:
+        derivation = self.artifact.manifest.derivation
+        model = derivation.models.get(file.name) if derivation is not None else None
+        return model.sqnr_db.get(output) if model is not None else None
 
     def _bf16_db(self, output: str) -> float | None:
         derivation = self.artifact.manifest.derivation

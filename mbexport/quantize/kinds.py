@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 Narrow = Literal["int8", "f16"]
 INT8_METHOD = (
-    "channels brought nearer to one magnitude across sums; 8-bit weights per output channel, refitted to rounded inputs "
-    "and rounded one input at a time; 8-bit activations over ranges of least weighted error, one scale a channel into "
-    "depthwise products; bias correction"
+    "channels brought nearer to one magnitude across sums; 8-bit weights per output channel, refitted to rounded "
+    "inputs and rounded one input at a time; 8-bit activations over ranges of least weighted error, one scale a "
+    "channel into depthwise products; bias correction"
 )
 F16_METHOD = "f16 but for the nodes whose numbers, sums or constants f16 cannot hold"
 FULL_LEVELS, REDUCED_LEVELS = 127, 63

@@ -10,7 +10,7 @@ from mbexport import hardware
 from mbexport.artifact import refuse_foreign
 from mbexport.bench.plan import choose_threads
 from mbexport.diagnose import refuse_wrong_contract
-from mbexport.errors import InputError
+from mbexport.errors import EngineError, InputError
 from mbexport.predict import FailedPicture
 from mbexport.quantize.derive import write_narrower
 from mbexport.quantize.judging import Judging, least_sqnr_db
@@ -87,7 +87,10 @@ def quantize(
     made = (make_int8 if precision == "int8" else make_f16)(artifact, shown, judging, targets, progress)
     changes = {each: judging.change(made.judged[each], each) for each in targets}
     narrow = write_narrower(artifact, target, precision, made.models, made.derivation)
-    clocked = timings(artifact, narrow, targets, cores, progress)
+    try:
+        clocked = timings(artifact, narrow, targets, cores, progress)
+    except EngineError as error:
+        raise EngineError(f"{narrow.path} is whole, but was not timed and has no verdict: {error}") from error
     least_db = least_sqnr_db(artifact, judging.output)
     verdicts = [
         verdict_of(
