@@ -107,6 +107,17 @@ def test_wrong_usage_prints_one_line_and_writes_nothing(
     assert not Path("profiles").exists()
 
 
+def test_profile_show_tells_what_was_tuned(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_machine(monkeypatch, int8_wins)
+    invoke("tune", str(artifact.path), *WHERE)
+    (tuned,) = read_profile(STORED).tuned
+    shown = " ".join(invoke("profile", "show").stdout.split())
+    wanted = tuned.configuration
+    assert f"tuned for p50 on {tuned.tuned_on[:10]}: {wanted.runtime} {wanted.mode}, {tuned.precision}" in shown
+    (document,) = json.loads(invoke("profile", "show", "colours", "--json").stdout)["profiles"]
+    assert document["tuned"] == [json.loads(msgspec.json.encode(msgspec.structs.replace(tuned, trials=[])))]
+
+
 def test_bench_tuned_measures_exactly_that(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = on_machine(monkeypatch, int8_wins)
     invoke("tune", str(artifact.path), *WHERE, "--json")

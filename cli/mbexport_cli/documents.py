@@ -71,7 +71,9 @@ def is_shipped(path: "Path", shipped: "Path") -> bool:
 
 
 def profiles(found: "Mapping[Path, LatencyProfile]", shipped: "Path") -> dict[str, Any]:
-    """Profiles without their raw samples, which lie in the files."""
+    """Profiles without their raw samples and the trials of ``tune``, which lie in the files."""
+    import msgspec
+
     from mbexport.bench import rows_of
 
     return {
@@ -84,6 +86,7 @@ def profiles(found: "Mapping[Path, LatencyProfile]", shipped: "Path") -> dict[st
                 "artifact_sha256": profile.artifact_sha256,
                 "precision": profile.precision,
                 "rows": rows_of(profile),
+                "tuned": [msgspec.structs.replace(each, trials=[]) for each in profile.tuned],
             }
             for path, profile in found.items()
         ]

@@ -13,6 +13,7 @@ from mbexport_cli.render.build import graph, rollbacks
 from mbexport_cli.render.explain import explanations
 from mbexport_cli.render.latency import latencies, stored
 from mbexport_cli.render.parts import decibels, flipped, heading, new_table, note, reasons, verdict
+from mbexport_cli.render.tune import tuned_before
 
 if TYPE_CHECKING:
     from mbexport.artifact import Artifact
@@ -124,6 +125,7 @@ def profiles(
         yield ""
         yield Text(profile.artifact, style="cyan")
         yield from latencies(rows_of(profile))
+        yield from map(tuned_before, profile.tuned)
     for path, figures in published.items():
         if measured:
             yield ""

@@ -151,6 +151,17 @@ def _choice(report: "TuneReport") -> Iterator[RenderableType]:
     yield f"profile:  {report.profile}"
 
 
+def tuned_before(found: "TunedConfiguration") -> str:
+    """A line on what was found earlier."""
+    wanted = found.configuration
+    options = "".join(f", {name}={value}" for name, value in wanted.options.items())
+    return (
+        f"tuned for {found.objective} on {found.tuned_on[:10]}: {wanted.runtime} {wanted.mode}, {found.precision}, "
+        f"threads {_threads(wanted)}, batch {wanted.batch}{options}; {_times(found.over_float32)} faster than the best in "
+        "float32; measure with: mbexport bench --tuned"
+    )
+
+
 def _times(ratio: "Ratio") -> str:
     return f"{ratio.value:.2f} x [{ratio.ci[0]:.2f}, {ratio.ci[1]:.2f}]"
 
