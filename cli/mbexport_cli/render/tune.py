@@ -157,8 +157,8 @@ def tuned_before(found: "TunedConfiguration") -> str:
     options = "".join(f", {name}={value}" for name, value in wanted.options.items())
     return (
         f"tuned for {found.objective} on {found.tuned_on[:10]}: {wanted.runtime} {wanted.mode}, {found.precision}, "
-        f"threads {_threads(wanted)}, batch {wanted.batch}{options}; {_times(found.over_float32)} faster than the best in "
-        "float32; measure with: mbexport bench --tuned"
+        f"threads {_threads(wanted)}, batch {wanted.batch}{options}; {_times(found.over_float32)} faster than the best "
+        "in float32; measure with: mbexport bench --tuned"
     )
 
 
