@@ -23,7 +23,7 @@ from mbexport.samples import unpacked
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from mbexport.profile import Hardware, Replicate
+    from mbexport.profile import Hardware, Replicate, TunedConfiguration
 
 if sys.platform != "win32":
     import fcntl
@@ -175,8 +175,8 @@ def _once(folders: Iterable[Path]) -> list[Path]:
 
 
 def merge(stored: LatencyProfile | None, fresh: LatencyProfile) -> tuple[LatencyProfile, str | None]:
-    """``fresh`` put into ``stored``: rows with the same key are replaced, other rows stay. Of each objective's tuned
-    configurations the one found later stays.
+    """``fresh`` put into ``stored``: rows with the same key are replaced, other rows stay. Of the tuned configurations
+    of one objective and accuracy limit the one found later stays; they stand by objective, the strictest limit first.
 
     Rows of another network or another machine cannot stand in one profile: then ``fresh`` replaces the whole, and
     the second value says why.
@@ -190,10 +190,17 @@ def merge(stored: LatencyProfile | None, fresh: LatencyProfile) -> tuple[Latency
         return fresh, "the stored profile was of another machine with the same name"
     rows = {row.key: row for row in (*stored.measurements, *fresh.measurements)}
     by_date = sorted((*stored.tuned, *fresh.tuned), key=lambda tuned: tuned.tuned_on)
-    tuned = {each.objective: each for each in by_date}
+    tuned = {tuned_key(each): each for each in by_date}
     return msgspec.structs.replace(
-        fresh, measurements=[rows[key] for key in sorted(rows)], tuned=[tuned[name] for name in sorted(tuned)]
+        fresh, measurements=[rows[key] for key in sorted(rows)], tuned=[tuned[key] for key in sorted(tuned)]
     ), None
+
+
+def tuned_key(tuned: TunedConfiguration) -> tuple[str, float]:
+    """Tuned configurations of one artifact with the same key replace each other: what was found under a looser limit
+    is no answer under a stricter one.
+    """
+    return tuned.objective, tuned.max_drop
 
 
 def same_machine(one: Hardware, other: Hardware) -> bool:

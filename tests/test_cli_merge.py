@@ -12,11 +12,12 @@ from typer.testing import CliRunner, Result
 from mbexport.profiles import profile_path, read_profile, write_profile
 from mbexport_cli.app import app
 from tests.measured import HARDWARE, measurement, profile
+from tests.tuned import tuned
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-COUNTS = {"rows_added", "rows_replaced", "rows_kept", "rows_not_taken"}
+COUNTS = {f"{what}_{became}" for what in ("rows", "tuned") for became in ("added", "replaced", "kept", "not_taken")}
 DOCUMENT = COUNTS | {"into", "written", "tables", "profiles"}
 PROFILE = COUNTS | {"path", "hardware", "artifact", "written"}
 SLUG = "amd-epyc-f25m17-2c"
@@ -75,7 +76,21 @@ def test_words(here: Path) -> None:
     # board's row of two threads gives way to a later one, and the row of one thread in profiles came too late.
     assert "rows:     0 added, 1 replaced, 3 kept, 2 not taken" in again
     assert "profiles: 1 written, 1 as they were" in again
-    assert any(line.startswith("not taken: what stands in their place was measured later") for line in again)
+    assert any(line.startswith("not taken: what stands there is later, or of a source") for line in again)
+
+
+def test_what_was_tuned_is_counted(here: Path) -> None:
+    assert "tuned:" not in invoke("board", "--profiles", "rows").stdout
+    write_profile(here / "tuned.json", profile(tuned=[tuned(), tuned(objective="p99")]))
+    lines = invoke("tuned.json").stdout.splitlines()
+    assert "tuned:    2 added, 0 replaced, 0 kept, 0 not taken" in lines
+    assert "profiles: 1 written, 0 as they were" in lines
+    write_profile(here / "older.json", profile(tuned=[tuned(tuned_on="2025-12-31")]))
+    lines = invoke("older.json").stdout.splitlines()
+    assert "tuned:    0 added, 0 replaced, 2 kept, 1 not taken" in lines
+    assert "profiles: 0 written, 1 as they were" in lines
+    assert any(line.startswith("not taken: ") for line in lines)
+    assert max(map(len, lines)) <= 80
 
 
 def test_bad_input_is_one_line_and_writes_nothing(here: Path) -> None:

@@ -16,6 +16,7 @@ from mbexport.spec import ModelSpec
 from mbexport_cli.app import app
 from tests.colours import colour_artifact, paint
 from tests.measured import HARDWARE, measurement, profile, replicate
+from tests.tuned import tuned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,7 +110,7 @@ def test_nothing_fits_exits_1_and_shows_the_nearest(here: Path) -> None:
         (["predict", "--variant", "v2", "--runtime", "ort"], "unknown runtime 'ort'"),
         (["predict", "--variant", "v2", "--threads", "9"], "nothing was measured"),
         (["predict", "--variant", "v2", "--hardware", "pixel"], "no profiles of a machine called 'pixel'"),
-        (["predict", "--variant", "small"], "networks were measured; a prediction needs 10"),
+        (["predict", "--variant", "small"], ": 1 network was measured; a prediction needs 10"),
     ],
 )
 def test_wrong_questions_are_one_line(arguments: list[str], words: str, here: Path) -> None:
@@ -173,7 +174,7 @@ def test_recommendation_fits_80_columns_with_names_and_figures_uncut(here: Path)
     assert "not surely: the interval reaches beyond the budget" in done.stdout
     assert "  noisy: steal" in done.stdout.splitlines()
     assert "bf16, not in float32" in done.stdout
-    assert re.search(r"mobilenet_v3_large_1.0_224 +75.6 +1234.50 +\+1122%", done.stdout)
+    assert re.search(r"mobilenet_v3_large_1.0_224 +75.6\* +1234.50 +\+1122%", done.stdout)
     assert re.search(r"openvino:gpu.1 production bf16, 16 threads +1234.50 to 1234.50", done.stdout)
     assert re.search(r"mobilenet_v3_small_0.6_224 +- ", done.stdout)
     assert "estimate one with: mbexport profile predict --model mobilenet_v2_1.4_224" in done.stdout
@@ -251,6 +252,41 @@ def test_rows_that_cannot_answer_are_told(here: Path) -> None:
     assert lines[place + 1] == "  mobilenet_v3_large_minimalistic_1.0_224 ort:cpu parity f32, 1 thread"
 
 
+def test_every_top1_of_another_precision_than_the_rows_is_marked(here: Path) -> None:
+    """V2 1.0 at 224 and 192 have 71.8 and 70.7 %, V3 Large 75.6 %, Small 68.1 %, as published in float32."""
+    large, small = ModelSpec(variant="large"), ModelSpec(variant="small")
+    v2, narrow = ModelSpec(variant="v2"), ModelSpec(variant="v2", height=192, width=192)
+    bf16: dict[str, Any] = {"mode": "production", "precision": "bf16"}
+    store(here / "profiles", v2, row(4.0))
+    store(here / "profiles", narrow, row(3.0, **bf16))
+    store(here / "profiles", small, row(1.0))
+    store(here / "profiles", large, row(9.0, **bf16))
+    told = invoke("recommend", "--budget-ms", "5").stdout
+    assert re.search(r"mobilenet_v2_1.0_192 +70.7\* ", told)
+    assert re.search(r"mobilenet_v3_small_1.0_224 +68.1 ", told)
+    assert re.search(r"mobilenet_v3_large_1.0_224 +75.6\* ", told)
+    explained = "* top-1 in float32; the row computes in another precision"
+    assert told.splitlines().count(explained) == 1
+    assert max(len(line.rstrip()) for line in told.splitlines()) <= 80
+    assert "*" not in invoke("recommend", "--budget-ms", "5", "--precision", "f32").stdout
+
+
+def test_tuned_configurations_are_not_called_nothing(here: Path) -> None:
+    question = ("recommend", "--budget-ms", "5", "--profiles")
+    store(here / "shipped", LONGEST, row(1.0))
+    alone = profile(artifact="one", tuned=[tuned()])
+    write_profile(profile_path(here / "alone", HARDWARE, "one"), alone)
+    (said,) = invoke(*question, "alone").stderr.splitlines()
+    assert said.startswith("nothing of this is from alone, which holds tuned configurations and no rows (measure")
+    assert said.endswith("the profiles are those shipped with mbexport")
+    (here / "empty").mkdir()
+    elsewhere = msgspec.structs.replace(alone, measurements=[row(1.0, scenario="offline")])
+    write_profile(profile_path(here / "rows", HARDWARE, "one"), elsewhere)
+    for folder in ("empty", "rows"):
+        said = f"nothing of this is from {folder}: the profiles are those shipped with mbexport\n"
+        assert invoke(*question, folder).stderr == said
+
+
 def test_predict_json(here: Path) -> None:
     measure_some(here)
     done = invoke("predict", "--variant", "v2", "--alpha", "0.75", "--resolution", "160", "--json")
@@ -288,7 +324,7 @@ def test_settings_with_too_few_networks_are_told(here: Path) -> None:
     store(here / "profiles", LONGEST, row(7.0), row(4.0, threads=2))
     done = invoke("predict", "--variant", "v2", "--alpha", "0.75")
     assert done.exit_code == 0
-    assert "no prediction: 1 networks were measured; a prediction needs 10" in done.stdout
+    assert "no prediction: 1 network was measured; a prediction needs 10" in done.stdout
     assert "  ort:cpu parity f32, 2 threads" in done.stdout.splitlines()
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from mbexport_cli import signals
+from mbexport_cli.screen import screen
 from tests.tiny import tiny_artifact
 
 FULL = Path("/dev/full")
@@ -189,3 +191,40 @@ main()
 def test_interrupt_that_a_package_swallowed_still_counts(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", SWALLOWED, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+LOST = """
+import os, signal, sys, time
+class Lost:
+    def find_spec(self, name, path=None, target=None):
+        if name == "openvino":
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)
+            except KeyboardInterrupt:
+                pass
+            raise ImportError("initialization failed")
+sys.meta_path.insert(0, Lost())
+from mbexport_cli.__main__ import main
+main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_interrupt_that_an_engine_swallowed_ends_the_command_before_it_writes(tiny: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LOST, "bench", tiny, "--budget", "15s", "--profiles", str(tmp_path / "profiles")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.splitlines()[-1] == "interrupted"
+    assert list((tmp_path / "profiles").rglob("*.json")) == []
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_after_an_interrupt_the_next_step_ends_the_command(verbose: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with screen(verbose=verbose) as own, own.progress() as progress:
+        progress("one")
+        monkeypatch.setattr(signals, "_struck", [signal.SIGINT])
+        with pytest.raises(KeyboardInterrupt):
+            progress("two", 0.5)
+    with screen(verbose=verbose) as own, pytest.raises(KeyboardInterrupt), own.progress():
+        pytest.fail("began another step")

@@ -284,6 +284,10 @@ def test_nothing_left_to_compare(tmp_path: Path) -> None:
         diff(*both(tmp_path, profile(row()), profile(invalid)))
     with pytest.raises(InputError, match=r"a.json has tiny: ort:cpu parity, 1 thread, batch 1; .*b.json has no row"):
         diff(*both(tmp_path, profile(row()), profile()))
+    many = [row(threads=threads) for threads in (1, 2, 3, 4, 5)]
+    for count, words in ((4, "batch 1 and 1 more row; "), (5, "batch 1 and 2 more rows; ")):
+        with pytest.raises(InputError, match=words):
+            diff(*both(tmp_path, profile(*many[:count]), profile()))
 
 
 UNLIKE: dict[str, tuple[LatencyProfile, Subject, str]] = {
@@ -390,6 +394,29 @@ def test_across_runtime_compares_what_both_engines_have(tmp_path: Path) -> None:
     a, b = both(tmp_path, profile(row(runtime="ort:cuda", versions={"onnxruntime": "1.30"})), profile(row()))
     with pytest.raises(InputError, match=r"onnxruntime 1\.30 in A, 1\.31\.1 in B"):
         diff(a, b, across=["runtime"])
+
+
+def test_across_options_holds_other_options_to_the_usual_ones(tmp_path: Path) -> None:
+    asked = {"NUM_STREAMS": "2"}
+    other = row(times(QUIET_MS, 0.5), asked_options=asked, engine_options={"NUM_STREAMS": "2"})
+    usual = row(engine_options={"NUM_STREAMS": "1"})
+    a, b = both(tmp_path, profile(usual), profile(other))
+    with pytest.raises(InputError, match="nothing to compare"):
+        diff(a, b)
+    (found,) = diff(a, b, across=["options"]).rows
+    assert (found.unusual, found.verdict, found.differences) == ("", "faster", ["NUM_STREAMS 1 in A, 2 in B"])
+    (back,) = diff(b, a, across=["options"]).rows
+    assert (back.unusual, back.verdict) == ("NUM_STREAMS=2", "slower")
+    whole = stored(tmp_path / "whole.json", usual, other)
+    (within,) = diff(whole, whole, across=["options"]).rows
+    assert (within.unusual, within.verdict) == ("", "faster")
+
+
+def test_across_options_holds_another_model_file_to_the_usual_one(tmp_path: Path) -> None:
+    a, b = both(tmp_path, profile(row()), profile(row(times(QUIET_MS, 0.5), model="model_folded.onnx")))
+    (found,) = diff(a, b, across=["options"]).rows
+    assert found.verdict == "faster"
+    assert found.differences == ["model file the usual in A, model_folded.onnx in B"]
 
 
 def test_unknown_subject() -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -16,12 +16,16 @@ from hypothesis import strategies as st
 
 from mbexport import serde
 from mbexport.bench import merge as merging
-from mbexport.bench.merge import MergeReport, merge_profiles
+from mbexport.bench.merge import merge_profiles
 from mbexport.bench.table import table_text
 from mbexport.errors import DocumentError, InputError, MbexportError, OutputError
 from mbexport.profile import SCHEMA_VERSION, LatencyProfile, Measurement
 from mbexport.profiles import locked, profile_path, read_folder, read_profile, write_profile
 from tests.measured import HARDWARE, measurement, profile, replicate
+from tests.tuned import tuned
+
+if TYPE_CHECKING:
+    from mbexport.bench.merged import MergeReport
 
 BOARD = msgspec.structs.replace(HARDWARE, cpu="Cortex-A76", cpu_family=None, cpu_model=None)
 VERSION_1 = Path(__file__).parent / "fixtures" / "profiles" / "version_1.json"
@@ -46,6 +50,10 @@ def files(top: Path) -> dict[str, bytes]:
 
 def counts(report: MergeReport) -> tuple[int, int, int, int]:
     return report.rows_added, report.rows_replaced, report.rows_kept, report.rows_not_taken
+
+
+def tuned_counts(report: MergeReport) -> tuple[int, int, int, int]:
+    return report.tuned_added, report.tuned_replaced, report.tuned_kept, report.tuned_not_taken
 
 
 @pytest.fixture
@@ -218,6 +226,46 @@ def test_a_source_of_older_rows_alone_leaves_the_file_as_it_is(here: Path, there
     assert (report.written, counts(report)) == ([], (0, 0, 1, 1))
 
 
+def test_what_was_tuned_comes_without_rows(here: Path, there: Path) -> None:
+    path = put(here, row())
+    report = merge_profiles([put(there, tuned=[tuned()])], here)
+    assert (read_profile(path).measurements, read_profile(path).tuned) == ([row()], [tuned()])
+    assert (report.written, counts(report), tuned_counts(report)) == ([str(path)], (0, 0, 1, 0), (1, 0, 0, 0))
+
+
+def test_what_was_tuned_later_comes_with_older_rows(here: Path, there: Path) -> None:
+    path = put(here, row(NEW), tuned=[tuned(tuned_on=OLD)])
+    source = put(there, row(OLD), tuned=[tuned(tuned_on=MIDDLE)])
+    report = merge_profiles([source], here)
+    assert (read_profile(path).measurements, read_profile(path).tuned) == ([row(NEW)], [tuned(tuned_on=MIDDLE)])
+    assert (report.written, counts(report), tuned_counts(report)) == ([str(path)], (0, 0, 1, 1), (0, 1, 0, 0))
+
+
+def test_what_was_tuned_earlier_is_not_taken_with_newer_rows(here: Path, there: Path) -> None:
+    mine = [tuned(tuned_on=MIDDLE), tuned(objective="p99", tuned_on=MIDDLE)]
+    path = put(here, row(OLD), tuned=mine)
+    offered = [tuned(tuned_on=OLD), tuned(tuned_on=OLD, max_drop=0.1)]
+    report = merge_profiles([put(there, row(NEW), tuned=offered)], here)
+    assert read_profile(path).measurements == [row(NEW)]
+    assert read_profile(path).tuned == [mine[0], offered[1], mine[1]]
+    assert tuned_counts(report) == (1, 0, 2, 1)
+
+
+def test_nothing_newer_leaves_the_file_with_what_was_tuned_as_it_is(here: Path, there: Path) -> None:
+    path = put(here, row(NEW), tuned=[tuned(tuned_on=NEW)])
+    before = path.read_bytes()
+    report = merge_profiles([put(there, row(OLD), tuned=[tuned(tuned_on=OLD)])], here)
+    assert path.read_bytes() == before
+    assert (report.written, tuned_counts(report)) == ([], (0, 0, 1, 1))
+
+
+def test_on_the_same_day_what_the_source_tuned_stays(here: Path, there: Path) -> None:
+    path = put(here, row(), tuned=[tuned()])
+    source = put(there, row(), tuned=[tuned(precision="int8")])
+    assert tuned_counts(merge_profiles([source], here)) == (0, 1, 0, 0)
+    assert [each.precision for each in read_profile(path).tuned] == ["int8"]
+
+
 TWICE_THE_MEMORY = msgspec.structs.replace(HARDWARE, memory_bytes=2 * HARDWARE.memory_bytes)
 
 
@@ -279,6 +327,7 @@ def without(key: str) -> str:
         (msgspec.json.encode(profile()).decode(), "holds no rows"),
         (msgspec.json.encode(profile(row(), row(NEW))).decode(), "two rows of one runtime and setting"),
         (msgspec.json.encode(profile(row("yesterday"))).decode(), "measured_on must be a date"),
+        (msgspec.json.encode(profile(row(), tuned=[tuned(tuned_on="lately")])).decode(), "tuned_on must be a date"),
         (msgspec.json.encode(profile(row(), artifact="../../tiny")).decode(), "plain name"),
     ],
 )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mbexport import catalog, serde
 from mbexport import samples as samples_module
 from mbexport.errors import DocumentError, InputError, OutputError
-from mbexport.profile import SCHEMA_VERSION
+from mbexport.profile import SCHEMA_VERSION, TunedConfiguration
 from mbexport.profiles import (
     LONGEST_SAMPLE_NS,
     list_profiles,
@@ -29,6 +29,7 @@ from mbexport.profiles import (
 )
 from mbexport.samples import packed, unpacked
 from tests.measured import HARDWARE, measurement, profile, replicate
+from tests.tuned import tuned
 
 
 @given(st.lists(st.integers(1, LONGEST_SAMPLE_NS), min_size=1, max_size=50), st.text(max_size=50))
@@ -112,6 +113,20 @@ def test_merge_replaces_rows_of_the_same_key_and_keeps_the_others() -> None:
     assert why is None
     assert sorted(merged.measurements, key=lambda row: row.key) == merged.measurements
     assert {row.key: row for row in merged.measurements} == {row.key: row for row in (new, kept, added)}
+
+
+def test_a_looser_limit_does_not_replace_what_was_tuned_under_a_stricter_one() -> None:
+    strict, loose = tuned(max_drop=0.005, tuned_on="2026-01-01"), tuned(max_drop=1.0, tuned_on="2026-02-02")
+    rate = tuned(objective="throughput")
+
+    def merged(stored: list[TunedConfiguration], fresh: TunedConfiguration) -> list[TunedConfiguration]:
+        return merge(profile(tuned=stored), profile(tuned=[fresh]))[0].tuned
+
+    assert merged([strict, rate], loose) == [strict, loose, rate]
+    assert merged([rate, loose], strict) == [strict, loose, rate]
+    again = tuned(max_drop=0.005, tuned_on="2026-03-03")
+    assert merged([strict, loose], again) == [again, loose]
+    assert merged([again, loose], strict) == [again, loose]
 
 
 def test_merge_with_nothing() -> None:

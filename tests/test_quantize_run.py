@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,7 +17,15 @@ from PIL import Image
 
 from mbexport import hardware
 from mbexport.artifact import Artifact, read_artifact, read_labels, read_reference, write_artifact
-from mbexport.errors import ArtifactError, EngineError, InputError, OutputError
+from mbexport.errors import (
+    ArtifactError,
+    EngineError,
+    InputError,
+    MissingDeviceError,
+    MissingPackageError,
+    OutputError,
+    ProcessError,
+)
 from mbexport.evaluate import evaluate
 from mbexport.pipeline import build, convert
 from mbexport.quantize import verdict
@@ -32,8 +41,7 @@ from tests.measured import HARDWARE
 from tests.quantizing import Writer, clocked_as, mobile, mobile_artifact, picture_files
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from mbexport.errors import MbexportError
     from mbexport.quantize.kinds import Narrow
     from mbexport.quantize.run import QuantizeReport
 
@@ -161,7 +169,7 @@ def test_labels_judge(tmp_path: Path, fast: None) -> None:
     found = evaluate(narrow, images, BOTH, threads=1)
     for each, row in zip(report.verdicts, found.rows, strict=True):
         assert (each.runtime, row.float32_top1) == (row.runtime, 1.0)
-        assert each.pictures == 120 - 120 // 2 // 8 * 8
+        assert each.pictures == 60
         assert each.agreement is not None
         assert each.top1_drop == pytest.approx(1 - each.agreement)
         assert each.agreement == pytest.approx(row.top1, abs=0.08)
@@ -199,6 +207,54 @@ def test_random_weights_are_judged_by_distance(tmp_path: Path, fast: None) -> No
     assert not any("not labelled" in note for note in report.notes)
 
 
+def test_where_bf16_has_no_distance_nothing_is_judged(tmp_path: Path, fast: None) -> None:
+    """A classifier of zeros answers alike in every precision, which says nothing of int8."""
+    model = mobile("Relu", top="MatMul")
+    for tensor in model.graph.initializer:
+        if tensor.name.startswith("logits/"):
+            tensor.CopyFrom(numpy_helper.from_array(0 * numpy_helper.to_array(tensor), tensor.name))
+    report = quantize(mobile_artifact(tmp_path, model, weights="random"), picture_files(tmp_path / "images", 20), ORT)
+    (each,) = report.verdicts
+    assert (each.rule, each.go) == ("sqnr", False)
+    assert each.reason.startswith("nothing could be judged")
+    assert any("random weights and features have no accuracy" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(("count", "calibrating", "judging"), [(17, 8, 9), (23, 11, 12), (40, 20, 20)])
+def test_halves_are_halves(count: int, calibrating: int, judging: int, tmp_path: Path, fast: None) -> None:
+    artifact = mobile_artifact(tmp_path)
+    report = quantize(artifact, picture_files(tmp_path / "images", count), BOTH)
+    assert report.calibrated_on == count
+    assert [each.pictures for each in report.verdicts] == [judging, judging]
+    told = f"twin, calibrated on {calibrating} of the pictures and judged on the other {judging}"
+    assert any(note.endswith(told) for note in report.notes)
+
+
+def test_copies_do_not_judge_what_they_calibrated(tmp_path: Path, fast: None) -> None:
+    """Of one picture there is a second file with the same bytes, and one with others that decode to the same."""
+    artifact = mobile_artifact(tmp_path)
+    images = picture_files(tmp_path / "images", 20)
+    for path in list(images.iterdir()):
+        (images / f"again_{path.name}").write_bytes(path.read_bytes())
+        with Image.open(path) as shown:
+            shown.save(images / f"{path.stem}.bmp")
+    report = quantize(artifact, images, ORT)
+    assert (report.calibrated_on, report.verdicts[0].pictures) == (20, 10)
+    assert any("40 pictures show just what others show, and were left out" in note for note in report.notes)
+
+
+def test_guessed_classes_are_told(tmp_path: Path, fast: None) -> None:
+    artifact = mobile_artifact(tmp_path)
+    for number, path in enumerate(sorted(picture_files(tmp_path / "all", 20).iterdir())):
+        folder = tmp_path / "images" / "pqrst"[number % 5]
+        folder.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / path.name)
+    report = quantize(artifact, tmp_path / "images", ORT)
+    assert report.verdicts[0].top1_drop is not None
+    told = "taken as the classes in sorted order: p is class 0, t is class 4"
+    assert any(note.endswith(told) for note in report.notes)
+
+
 def test_few_pictures_are_told(tmp_path: Path, fast: None) -> None:
     artifact = mobile_artifact(tmp_path)
     report = quantize(artifact, picture_files(tmp_path / "images", 17), ORT)
@@ -213,7 +269,7 @@ def test_corrupt_pictures_are_left_out(tmp_path: Path, fast: None) -> None:
     broken[1].write_bytes(b"")
     report = quantize(artifact, images, ORT)
     assert [each.path for each in report.failed] == sorted(str(path) for path in broken)
-    assert report.calibrated_on == 24  # of 30, by eights
+    assert report.calibrated_on == 30
     derivation = read_artifact(tmp_path / "mobile_int8").manifest.derivation
     assert derivation is not None
     wrong = {hashlib.sha256(path.read_bytes()).hexdigest() for path in broken}
@@ -311,6 +367,32 @@ def test_a_place_that_is_taken_is_left_alone(tmp_path: Path) -> None:
     assert listing(tmp_path) == before
 
 
+@pytest.mark.parametrize("out", ["file", "file/below", "file/far/below"])
+def test_a_place_that_cannot_be_written_to_is_told_first(out: str, tmp_path: Path) -> None:
+    artifact, images = mobile_artifact(tmp_path), picture_files(tmp_path / "images", 20)
+    (tmp_path / "file").write_text("no folder")
+    before, steps = listing(tmp_path), list[str]()
+    with pytest.raises(OutputError, match=f"cannot write {tmp_path / out}"):
+        quantize(artifact, images, ORT, out=tmp_path / out, progress=steps.append)
+    assert steps == []
+    assert listing(tmp_path) == before
+
+
+def test_it_is_written_beside_the_path_as_given(tmp_path: Path, fast: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = mobile_artifact(tmp_path / "store")
+    images = picture_files(tmp_path / "images", 20)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "mine").symlink_to(artifact.path, target_is_directory=True)
+    quantize(read_artifact(tmp_path / "links" / "mine"), images, ORT)
+    assert read_artifact(tmp_path / "links" / "mine_int8").manifest.precision == "int8"
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["mobile"]
+    (artifact.path / "below").mkdir()
+    for folder, given in ((artifact.path, "."), (artifact.path / "below", "..")):
+        monkeypatch.chdir(folder)
+        report = quantize(read_artifact(Path(given)), images, ORT)
+        assert report.artifact == str(tmp_path / "store" / "mobile_int8")
+
+
 def test_a_contract_that_is_wrong_is_refused(tmp_path: Path) -> None:
     artifact = mobile_artifact(tmp_path)
     wrong = msgspec.structs.replace(artifact.manifest, input=msgspec.structs.replace(artifact.manifest.input, scale=1))
@@ -325,7 +407,7 @@ def test_a_network_of_nothing_but_a_matrix(tmp_path: Path, fast: None) -> None:
     assert [each.runtime for each in report.verdicts] == BOTH
 
 
-@pytest.mark.parametrize(("batch", "count"), [(1, 20), (7, 20), (16, 40), (16, 20), (64, 20)])
+@pytest.mark.parametrize(("batch", "count"), [(1, 20), (7, 20), (16, 40), (16, 20), (64, 20), (257, 514)])
 def test_static_batches(batch: int, count: int, tmp_path: Path, fast: None) -> None:
     artifact = mobile_artifact(tmp_path, batch=batch)
     images = picture_files(tmp_path / "images", count)
@@ -335,7 +417,9 @@ def test_static_batches(batch: int, count: int, tmp_path: Path, fast: None) -> N
         assert not (tmp_path / "mobile_int8").exists()
         return
     report = quantize(artifact, images, BOTH)
-    assert report.calibrated_on == count // batch * batch
+    assert report.calibrated_on == (batch if batch == 257 else count // batch * batch)  # 256 at most, but one batch
+    lost = [note for note in report.notes if "fill no batch" in note]
+    assert lost == ([f"{count % batch} pictures fill no batch of {batch} and were left out"] if count % batch else [])
     narrow = read_artifact(tmp_path / "mobile_int8")
     assert narrow.manifest.input.shape[0] == batch
     assert validate(narrow, ORT).passed
@@ -489,6 +573,15 @@ def test_f16(tmp_path: Path, fast: None) -> None:
     assert validate(narrow, ORT).passed
 
 
+def test_f16_is_judged_on_pictures_that_it_did_not_look_at(tmp_path: Path, fast: None) -> None:
+    artifact = mobile_artifact(tmp_path)
+    report = quantize(artifact, picture_files(tmp_path / "images", 40), ORT, precision="f16")
+    derivation = read_artifact(tmp_path / "mobile_f16").manifest.derivation
+    assert derivation is not None
+    assert len(set(derivation.pictures_sha256)) == report.calibrated_on == 20
+    assert report.verdicts[0].pictures == 20
+
+
 def test_times_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once in fresh processes, one pair of them instead of five."""
     monkeypatch.setattr(verdict, "PROCESSES", 1)
@@ -502,14 +595,20 @@ def test_times_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert each.memory_bytes > 0 < each.float32_memory_bytes
 
 
-def test_a_process_that_dies_while_it_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("kind", "exit_code"), [(EngineError, 1), (ProcessError, 1), (MissingDeviceError, 3), (MissingPackageError, 3)]
+)
+def test_a_process_that_dies_while_it_measures(
+    kind: type[MbexportError], exit_code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def dying(_plan: object) -> None:
-        raise EngineError("the measuring process died")
+        raise kind("the measuring process died")
 
     monkeypatch.setattr(verdict, "run_worker", dying)
     artifact = mobile_artifact(tmp_path)
-    with pytest.raises(EngineError, match=r"_int8 is whole, but was not timed and has no verdict: the measuring"):
+    with pytest.raises(kind, match=r"_int8 is whole, but was not timed and has no verdict: the measuring") as raised:
         quantize(artifact, picture_files(tmp_path / "pictures", 40, artifact), ORT)
+    assert raised.value.exit_code == exit_code
     assert validate(read_artifact(tmp_path / f"{artifact.path.name}_int8"), ORT).passed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -79,6 +80,14 @@ def test_speed_is_of_pairs() -> None:
     assert found.speedup_ci == pytest.approx((1.5, 2))
 
 
+@pytest.mark.parametrize(("slowest_ms", "word"), [(2.9, "faster than float32, and"), (3.1, "not beyond noise, and")])
+def test_the_median_decides_and_noise_is_told(slowest_ms: float, word: str) -> None:
+    found = verdict(timing(1, 1, slowest_ms, 1, 1))
+    assert found.go
+    assert (found.speedup_ci[0] < 1) == ("noise" in word)
+    assert word in found.reason
+
+
 def test_no_go_where_it_is_slow() -> None:
     found = verdict(timing(4))
     assert (found.go, found.better) == (False, "f32")
@@ -144,6 +153,13 @@ def test_random_weights_are_judged_by_their_distance(least_db: float, go: bool) 
 def test_answers_that_are_equal_are_near_enough() -> None:
     same = msgspec.structs.replace(SAME, sqnr_db=None, expected_drop=0.0, agreement=1.0)
     assert judged(same, 0.005, 40.0) == ("sqnr", None)
+
+
+@pytest.mark.parametrize("sqnr_db", [30.0, None])
+def test_without_a_floor_nothing_is_judged(sqnr_db: float | None) -> None:
+    found = verdict(least_sqnr_db=math.nan, sqnr_db=sqnr_db)
+    assert (found.rule, found.go, found.better) == ("sqnr", False, "f32")
+    assert found.reason.startswith("nothing could be judged, for bf16 has no finite distance")
 
 
 @pytest.mark.parametrize("least_db", [None, 20.0])

@@ -15,6 +15,7 @@ from mbexport.analysis.recommend import Question, Recommendation, Settings, reco
 from mbexport.errors import DocumentError, InputError
 from mbexport.published import PUBLISHED
 from mbexport.spec import ModelSpec
+from mbexport_cli.render.recommend import recommended
 from tests.measured import HARDWARE, measurement, profile, replicate
 
 if TYPE_CHECKING:
@@ -395,6 +396,22 @@ def test_accuracy_of_a_narrower_file_holds_for_its_runtime_alone() -> None:
     assert answer.best is not None
     assert answer.best.runtime == "openvino:cpu"
     assert [each.runtime for each in answer.unknown_accuracy] == ["ort:cpu"]
+
+
+def test_one_is_not_called_several() -> None:
+    own = of(None, row(1.0))
+    told = ask(own, of(SMALL, row(1.0, 1.0, samples=1)), evaluations=[evaluation(own, ort=0.9)])
+    assert told.best is not None
+    assert told.best.top1_source == "measured on 200 images, ort:cpu"
+    assert [each.reason for each in told.unanswered] == ["2 samples; p99 needs 662"]
+    one = measurement(replicates=[replicate([1_000_000])])
+    single = msgspec.structs.replace(evaluation(own, ort=0.9), images=1)
+    told = ask(own, of(SMALL, one), evaluations=[single])
+    assert told.best is not None
+    assert told.best.top1_source == "measured on 1 image, ort:cpu"
+    assert [each.reason for each in told.unanswered] == ["1 sample; p99 needs 662"]
+    last = msgspec.structs.replace(told, best=None, not_measured=told.not_measured[:1])
+    assert "1 published network was not measured so; these may be better:" in list(recommended(last))
 
 
 def test_only_rows_of_the_precisions_that_are_asked_for() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,7 +8,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from mbexport.errors import MissingDeviceError
+from mbexport.errors import MissingDeviceError, MissingPackageError
 from mbexport.runtimes import SessionOptions
 from mbexport.runtimes.openvino import OpenVinoRuntime, import_openvino
 from tests.tiny import TinyNetwork, pictures
@@ -96,3 +97,29 @@ def test_open_height_and_width_become_those_that_are_fed(
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     with OpenVinoRuntime().open(path, "cpu", SessionOptions(batch=2, size=(6, 10))) as session:
         assert [list(port.shape) for port in session._compiled.inputs] == [fed]
+
+
+class Failing:
+    """Fails to import openvino as a native module does."""
+
+    def __init__(self, *, interrupted: bool) -> None:
+        self.interrupted = interrupted
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
+        if name == "openvino":
+            raise ImportError("initialization failed") from (KeyboardInterrupt() if self.interrupted else None)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_interrupted_import_is_no_broken_package(interrupted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "openvino")
+    monkeypatch.setattr(sys, "meta_path", [Failing(interrupted=interrupted), *sys.meta_path])
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            import_openvino()
+        with pytest.raises(KeyboardInterrupt):
+            OpenVinoRuntime().devices()
+    else:
+        with pytest.raises(MissingPackageError, match="openvino is broken"):
+            import_openvino()
+        assert not any(status.available for status in OpenVinoRuntime().devices())

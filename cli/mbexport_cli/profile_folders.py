@@ -24,6 +24,19 @@ def folders(profiles: Path) -> list[Path]:
 
 
 def note_unused(own: "Screen", profiles: Path, used: Iterable[Path]) -> None:
-    """Say where nothing of a folder that was named stands behind an answer."""
-    if profiles != DEFAULT and not any(path.resolve().is_relative_to(profiles.resolve()) for path in used):
-        own.note(f"nothing of this is from {profiles}: the profiles are those shipped with mbexport")
+    """Say where nothing of a folder that was named stands behind an answer, and what it holds if not rows."""
+    if profiles == DEFAULT or any(path.resolve().is_relative_to(profiles.resolve()) for path in used):
+        return
+    own.note(
+        f"nothing of this is from {profiles}{_tuned_alone(profiles)}: the profiles are those shipped with mbexport"
+    )
+
+
+def _tuned_alone(profiles: Path) -> str:
+    """In words, that a folder holds what ``tune`` found and nothing measured; else empty."""
+    from mbexport.profiles import list_profiles
+
+    found = list(list_profiles([profiles]).values())
+    if not any(profile.tuned for profile in found) or any(profile.measurements for profile in found):
+        return ""
+    return ", which holds tuned configurations and no rows (measure them with: mbexport bench ARTIFACT --tuned)"

@@ -24,9 +24,9 @@ def main(
 ) -> None:
     """Put profiles from elsewhere among those of --profiles, each into its own machine's folder.
 
-    Of rows with the same settings the one measured later stays; on the same day that of the source, or of the source
-    named last. A profile of another model.onnx, or of another machine of the same name, is refused. All sources are
-    read and checked before anything is written.
+    Of rows with the same settings, and of configurations tuned for one objective and accuracy limit, the later one
+    stays; on the same day that of the source, or of the source named last. A profile of another model.onnx, or of
+    another machine of the same name, is refused. All sources are read and checked before anything is written.
     """
     from mbexport_cli import render
     from mbexport_cli.screen import screen

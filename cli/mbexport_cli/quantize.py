@@ -40,6 +40,13 @@ class Made:
         ),
     ] = None
 
+    def __post_init__(self) -> None:
+        if self.precision.lower() == "bf16":
+            raise InputError(
+                "--precision bf16 needs no file: bench the float32 artifact on OpenVINO at its defaults "
+                "(--mode production)"
+            )
+
 
 def main(
     artifact: Artifact,

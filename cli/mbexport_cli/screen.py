@@ -25,8 +25,7 @@ class Screen:
 
     def result(self, document: Any, rendered: "Iterable[RenderableType]", *, json: bool) -> None:
         """Print the document, or the tables, which are not computed otherwise; neither after Ctrl-C."""
-        if signals.interrupted():
-            raise KeyboardInterrupt
+        signals.check()
         try:
             self._print(document, rendered, json=json)
         except BrokenPipeError:
@@ -60,6 +59,18 @@ class Screen:
 
     @contextlib.contextmanager
     def progress(self) -> "Iterator[Progress]":
+        """Says what is being done; after Ctrl-C, whatever became of its exception, the next step ends the command."""
+        signals.check()
+        with self._shown() as show:
+
+            def report(message: str, share: float | None = None, /) -> None:
+                signals.check()
+                show(message, share)
+
+            yield report
+
+    @contextlib.contextmanager
+    def _shown(self) -> "Iterator[Progress]":
         """A live line on a terminal; plain lines with ``-v``, which would tear a live one; nothing in a pipe."""
         if self._verbose:
             yield lambda message, _share=None, /: print(message, file=self._stderr)

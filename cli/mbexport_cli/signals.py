@@ -28,6 +28,16 @@ def interrupted() -> bool:
     return bool(_struck)
 
 
+def check() -> None:
+    """Ends a command that goes on although Ctrl-C was pressed.
+
+    Raises:
+        KeyboardInterrupt: it was.
+    """
+    if interrupted():
+        raise KeyboardInterrupt
+
+
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     _struck.append(number)
     raise KeyboardInterrupt

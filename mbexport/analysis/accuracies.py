@@ -64,7 +64,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         if not rows and cell.profile.precision != "f32":
             return None
         row = [*rows, *self.rows][0]
-        return Top1(row.top1, f"measured on {self.images} images, {row.runtime}", row.top1_ci, row.precision)
+        images = "1 image" if self.images == 1 else f"{self.images} images"
+        return Top1(row.top1, f"measured on {images}, {row.runtime}", row.top1_ci, row.precision)
 
 
 def read_evaluations(paths: Iterable[Path]) -> dict[Path, Evaluation]:

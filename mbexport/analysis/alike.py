@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 Subject = Literal[
     "hardware", "runtime", "runtime-version", "artifact", "inputs", "mode", "precision", "threads", "options"
 ]
-"""What a comparison can be about. Everything else must be equal."""
+"""What a comparison can be about. Everything else must be equal. The options are the engine's, and which of the
+artifact's model files it runs."""
 
 _CARRIED: dict[Subject, set[Subject]] = {
     "mode": {"precision", "options"},
@@ -65,7 +66,7 @@ def paired(a: Sequence[Cell], b: Sequence[Cell], across: Iterable[Subject]) -> P
     Where each side holds one artifact alone, its name does not matter here: whether the two may differ, :func:`unlike`
     tells.
     Where a file holds several rows that differ in the subject alone, one of A stands for the first value (parity, the
-    fewer threads) and one of B for the other; the rest of such a group is left out.
+    fewer threads, the usual options) and one of B for the other; the rest of such a group is left out.
 
     Raises:
         InputError: more than one pairing is possible.
@@ -96,6 +97,8 @@ def differences(a: Cell, b: Cell) -> Iterator[Difference]:
     for subject in subjects:
         if getattr(one, subject) != getattr(other, subject):
             yield _differ(subject, {subject: (getattr(one, subject), getattr(other, subject))})
+    if one.model != other.model:
+        yield _differ("options", {"model file": (one.model or "the usual", other.model or "the usual")})
     for subject, (mine, others) in _tables(one, other).items():
         # Of two engines, versions and options under other names are no difference but that of the engines.
         known = mine | others if one.runtime == other.runtime else {name: None for name in mine if name in others}
@@ -169,9 +172,16 @@ def _grouped(cells: Iterable[Cell], free: set[Subject]) -> dict[Key, list[Cell]]
     groups: dict[Key, list[Cell]] = {}
     for cell in cells:
         row = cell.row
-        parts = {"artifact": cell.profile.artifact, "runtime": row.runtime, "mode": row.mode, "threads": row.threads}
+        runtime, mode, threads, *usage, unusual = row.key
+        parts = {
+            "artifact": cell.profile.artifact,
+            "runtime": runtime,
+            "mode": mode,
+            "threads": threads,
+            "options": unusual,
+        }
         fixed = [value for name, value in parts.items() if name not in free]
-        groups.setdefault((*fixed, *row.key[3:]), []).append(cell)
+        groups.setdefault((*fixed, *usage), []).append(cell)
     return groups
 
 

@@ -220,7 +220,8 @@ def _name(cell: Cell) -> RowName:
 
 
 def _some(cells: Sequence[Cell]) -> str:
-    more = f" and {len(cells) - _TOLD} more rows" if len(cells) > _TOLD else ""
+    left = len(cells) - _TOLD
+    more = f" and {left} more row{'' if left == 1 else 's'}" if left > 0 else ""
     return ", ".join(label(cell) for cell in cells[:_TOLD]) + more if cells else "no row"
 
 

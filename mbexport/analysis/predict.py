@@ -208,7 +208,8 @@ def _row(spec: ModelSpec, group: Group, block: int) -> PredictedRow | RefusedRow
     settings = {"runtime": group.runtime, "mode": group.mode, "precision": group.precision, "threads": group.threads}
     if len(others.cells) < LEAST_NETWORKS:
         besides = " besides it" if same else ""
-        reason = f"{len(others.cells)} networks were measured{besides}; a prediction needs {LEAST_NETWORKS}"
+        measured = "1 network was" if len(others.cells) == 1 else f"{len(others.cells)} networks were"
+        reason = f"{measured} measured{besides}; a prediction needs {LEAST_NETWORKS}"
         return msgspec.convert({**settings, "reason": reason}, RefusedRow)
     centre_s, factor = predicted_s(*_matrix(others.cells, block), np.array(cost(spec, block).terms))
     left = leave_one_out(others, block)

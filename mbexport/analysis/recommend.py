@@ -214,7 +214,8 @@ def _timed(
             unanswered.append(_unanswered(cell, "; ".join(["invalid", *cell.measurement.reasons])))
         elif latency_ns is None:
             least = statistics.min_samples(SHARES[percentile])
-            unanswered.append(_unanswered(cell, f"{len(samples_ns)} samples; {percentile} needs {least}"))
+            held = "1 sample" if len(samples_ns) == 1 else f"{len(samples_ns)} samples"
+            unanswered.append(_unanswered(cell, f"{held}; {percentile} needs {least}"))
         else:
             timed.append(_Timed(cell, latency_ns / 1e9, top1_of(cell, evaluations)))
     return timed, unanswered

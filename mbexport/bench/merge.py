@@ -1,4 +1,4 @@
-"""Profiles from elsewhere, put among those of one folder: every row that was measured last stays."""
+"""Profiles from elsewhere, put among those of one folder: of each setting what was measured or tuned last stays."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 import msgspec
 
 from mbexport import serde
+from mbexport.bench.merged import Counts, MergedProfile, MergeReport, merged_profile
 from mbexport.bench.store import README
 from mbexport.bench.table import table_text
 from mbexport.errors import DocumentError, InputError
@@ -19,6 +20,7 @@ from mbexport.profiles import (
     read_folder,
     read_profile,
     same_machine,
+    tuned_key,
     unlike_fields,
 )
 
@@ -26,44 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from mbexport.profile import Hardware, LatencyProfile, Measurement
+    from mbexport.profile import Hardware, LatencyProfile, Measurement, TunedConfiguration
 
     Key = tuple[str, str, int, int, str, int, str]
-
-
-class RowCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the rows; the first three are all that stand there now."""
-
-    rows_added: int
-    """There was none with their key."""
-    rows_replaced: int
-    """In the place of one measured earlier, or on the same day."""
-    rows_kept: int
-    """As they stood there before."""
-    rows_not_taken: int
-    """Of the sources: one measured later, or of a later source and the same day, stands in their place."""
-
-
-class MergedProfile(RowCounts, frozen=True, kw_only=True):
-    """One profile that the sources had something for."""
-
-    path: str
-    hardware: str
-    """The machine's slug."""
-    artifact: str
-    written: bool
-    """False where the file held exactly this before."""
-
-
-class MergeReport(RowCounts, frozen=True, kw_only=True):
-    """What ``profile merge`` did; the names are the keys of the JSON report. The counts are the profiles' sums."""
-
-    into: str
-    written: list[str]
-    """Paths of the profiles whose file is new or another now."""
-    tables: list[str]
-    """Paths of the machines' README.md, all written anew."""
-    profiles: list[MergedProfile]
 
 
 class _Source(NamedTuple):
@@ -84,8 +51,9 @@ def merge_profiles(
     """Put profiles into ``<into>/<hardware>/<artifact>.json``, and write the README.md of each machine's folder anew.
 
     Of rows with the same key the one measured later stays; on the same day a source's, and of two sources' that of the
-    later source. Everything is read and checked before anything is written; then one machine's folder after the other
-    is locked and written, each file whole or not at all.
+    later source. The same holds for tuned configurations of one objective and accuracy limit. Everything is read and
+    checked before anything is written; then one machine's folder after the other is locked and written, each file whole
+    or not at all.
 
     Args:
         sources: each a profile, a machine's folder of profiles, or a folder that holds machines' folders. What already
@@ -116,7 +84,7 @@ def merge_profiles(
         written=[profile.path for profile in merged if profile.written],
         tables=[str(folder / README) for folder in folders],
         profiles=merged,
-        **{name: sum(getattr(profile, name) for profile in merged) for name in RowCounts.__struct_fields__},
+        **{name: sum(getattr(profile, name) for profile in merged) for name in Counts.__struct_fields__},
     )
 
 
@@ -125,7 +93,8 @@ def _read(sources: Iterable[Path], into: Path) -> list[_Source]:
     found: dict[Path, _Source] = {}
     for source in sources:
         for path, profile in _profiles_of(source).items():
-            if not _rows(path, profile) and not profile.tuned:
+            rows, tuned = _rows(path, profile), _tuned(path, profile)
+            if not rows and not tuned:
                 raise DocumentError(f"{path} holds no rows; measure again")
             real = path.resolve()
             found.pop(real, None)
@@ -163,8 +132,26 @@ def _rows(path: Path, profile: LatencyProfile) -> dict[Key, Measurement]:
     return rows
 
 
+def _tuned(path: Path, profile: LatencyProfile) -> dict[tuple[str, float], TunedConfiguration]:
+    """A profile's tuned configurations by their key.
+
+    Raises:
+        DocumentError: a date is none.
+    """
+    try:
+        for tuned in profile.tuned:
+            _tuning_day(tuned)
+    except ValueError as error:
+        raise DocumentError(f"{path}: tuned_on must be a date such as 2026-01-31: {error}") from error
+    return {tuned_key(tuned): tuned for tuned in profile.tuned}
+
+
 def _day(row: Measurement) -> dt.date:
     return dt.date.fromisoformat(row.measured_on)
+
+
+def _tuning_day(tuned: TunedConfiguration) -> dt.date:
+    return dt.date.fromisoformat(tuned.tuned_on)
 
 
 def _planned(stored: Mapping[Path, LatencyProfile], sources: Iterable[_Source]) -> dict[Path, LatencyProfile]:
@@ -172,7 +159,7 @@ def _planned(stored: Mapping[Path, LatencyProfile], sources: Iterable[_Source]) 
 
     Raises:
         InputError: a source does not belong there.
-        DocumentError: a stored profile holds two rows with the same key.
+        DocumentError: a stored profile holds two rows with the same key, or a date that is none.
     """
     planned = dict(stored)
     origins = {path: path for path in planned}
@@ -190,15 +177,20 @@ def _planned(stored: Mapping[Path, LatencyProfile], sources: Iterable[_Source]) 
 
 
 def _joined(held: LatencyProfile | None, origin: Path | None, source: _Source) -> LatencyProfile:
-    """Both's rows, of each key the one measured later."""
+    """Both's rows, of each key the one measured later, and likewise what was tuned."""
     if held is None or origin is None:
         return source.profile
-    rows = _rows(origin, held)
+    rows, tuned = _rows(origin, held), _tuned(origin, held)
     taken = [row for row in source.profile.measurements if row.key not in rows or _day(row) >= _day(rows[row.key])]
-    joined, refused = merge(held, msgspec.structs.replace(source.profile, measurements=taken))
+    found = [
+        each
+        for each in source.profile.tuned
+        if tuned_key(each) not in tuned or _tuning_day(each) >= _tuning_day(tuned[tuned_key(each)])
+    ]
+    joined, refused = merge(held, msgspec.structs.replace(source.profile, measurements=taken, tuned=found))
     if refused is not None:
         _refuse(source, origin, refused)
-    return joined if taken else held
+    return joined if taken or found else held
 
 
 def _unlike(one: Hardware, other: Hardware) -> str:
@@ -222,28 +214,6 @@ def _write(folder: Path, sources: Sequence[_Source]) -> list[MergedProfile]:
         if changed:
             serde.write_atomic(target, data)
         offered = [source.profile for source in sources if source.target == target and not source.in_place]
-        merged.append(_merged(target, before.get(target), planned[target], offered, written=changed))
+        merged.append(merged_profile(target, before.get(target), planned[target], offered, written=changed))
     serde.write_atomic(folder / README, table.encode())
     return merged
-
-
-def _merged(
-    path: Path,
-    before: LatencyProfile | None,
-    after: LatencyProfile,
-    offered: Iterable[LatencyProfile],
-    *,
-    written: bool,
-) -> MergedProfile:
-    old = {row.key: row for row in before.measurements} if before is not None else {}
-    new = {row.key: row for row in after.measurements}
-    return MergedProfile(
-        path=str(path),
-        hardware=after.hardware.slug,
-        artifact=after.artifact,
-        written=written,
-        rows_added=len(new.keys() - old.keys()),
-        rows_replaced=sum(row != new[key] for key, row in old.items()),
-        rows_kept=sum(row == new[key] for key, row in old.items()),
-        rows_not_taken=sum(row != new[row.key] for profile in offered for row in profile.measurements),
-    )

@@ -135,6 +135,8 @@ class _Writer:
         return name
 
     def _constant(self, name: str, array: NDArray[Any]) -> str:
+        while name in self._network.constants:
+            name += "_"
         self._constants[name] = np.asarray(array)
         return name
 
@@ -147,6 +149,7 @@ def _folded(settled: Settled) -> tuple[dict[str, Grid], dict[str, Weights]]:
         maker, (reader,) = network.makers[tensor].input[0], network.readers[tensor]
         before, after = weights[maker], weights[reader.output[0]]
         weights[maker] = Weights(before.kernel, before.scale / scale, before.bias / scale)
-        weights[reader.output[0]] = Weights(after.kernel, after.scale * scale, after.bias)
+        by_output = network.products[reader.output[0]].by_input(scale)
+        weights[reader.output[0]] = Weights(after.kernel, after.scale * by_output, after.bias)
         found[tensor] = Grid(np.array(1, np.float32), np.array(0, np.uint8))
     return found, weights

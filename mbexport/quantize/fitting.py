@@ -70,6 +70,8 @@ def rounded(
     inputs = kernel.shape[2]
     variances = np.diagonal(covariance, axis1=1, axis2=2)
     scale = np.maximum(_scales(kernel, variances, levels), least_scale)
+    if not covariance.any():  # nothing can make up for anything
+        return np.clip(np.rint(kernel / scale[..., None]), -levels, levels).astype(np.int8), scale.astype(np.float32)
     damping = np.maximum(_DAMPING * variances.mean(axis=1), 1e-12)
     inverse = np.linalg.inv(covariance + damping[:, None, None] * np.eye(inputs))
     upper = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)

@@ -70,7 +70,8 @@ def count(batches: Iterable[NDArray[np.float32]]) -> Counts:
     channels = len(low)
     found = np.zeros(channels * _CHANNEL_BINS)
     stride = max(1, sum(array.size for array in arrays) // _MOST_SAMPLES)
-    factor = np.divide(1, width, out=np.zeros(channels), where=width > 0).astype(np.float32)[:, None]
+    told_apart = width > np.finfo(np.float32).tiny
+    factor = np.divide(1, width, out=np.zeros(channels), where=told_apart).astype(np.float32)[:, None]
     offset = low.astype(np.float32)[:, None]
     first = (np.arange(channels) * _CHANNEL_BINS)[:, None]
     for array in arrays:

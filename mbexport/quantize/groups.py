@@ -60,7 +60,7 @@ class _Grouping:
             self._join([*flowing, output])
         elif node.op_type == "Relu":
             self._join([*flowing, output]).shifts = False
-        elif node.op_type == "Mul" and (gate := self._gate(node)) is not None:
+        elif node.op_type == "Mul" and len(flowing) == len(node.input) and (gate := self._gate(node)) is not None:
             self._join([*(name for name in flowing if name != gate), output]).shifts = False
             self.of(gate).fixed = True
         else:
@@ -78,7 +78,7 @@ class _Grouping:
         return into
 
     def _is_mean(self, node: onnx.NodeProto) -> bool:
-        """A global pool, or what flattens its answer."""
+        """A global pool, or what takes away the axes that it leaves; what else a Reshape may do, its result tells."""
         if node.op_type in _FLATTENING and node.input[0] in self._network.makers:
             node = self._network.makers[node.input[0]]
         return node.op_type == "GlobalAveragePool"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mbexport.quantize.shown import Shown
 
 BATCH = 8
+"""Pictures at once where the network takes any number."""
 BF16_MARGIN_DB = 10.0
 """A network of random weights has no accuracy: it may stand so far under the noise that bf16 makes in it."""
 
@@ -44,14 +46,17 @@ class Judging:
         self._shown = shown
         self._progress = progress
         self.contract = shown.contract
-        self.batch: int = shown.contract.shape[0] or BATCH
+        static = shown.contract.shape[0]
+        self.batch: int = static or BATCH
         if len(shown.pixels) < 2 * self.batch:
             raise InputError(
                 f"{artifact.path} takes batches of {self.batch}: at least {2 * self.batch} pictures are needed to "
                 f"calibrate and to judge, and {len(shown.pixels)} can be read"
             )
-        self._count = max(len(shown.pixels) // self.batch, 1) * self.batch  # a static batch takes no part of one
-        self.calibrating = min(self._count, MOST_CALIBRATING // self.batch * self.batch)
+        self._unit: int = static or 1  # a static batch takes no part of one
+        self._count = len(shown.pixels) // self._unit * self._unit
+        self.left_out = len(shown.pixels) - self._count
+        self.calibrating = min(self._count, max(MOST_CALIBRATING // self._unit, 1) * self._unit)
 
     @property
     def needs_twin(self) -> bool:
@@ -61,7 +66,12 @@ class Judging:
     @property
     def first_judged(self) -> int:
         """The place of the first picture that judges; those before it calibrated what is judged."""
-        return max(self._count // 2 // self.batch, 1) * self.batch if self.needs_twin else self.calibrating
+        return self._count // 2 // self._unit * self._unit if self.needs_twin else self.calibrating
+
+    @property
+    def judged(self) -> int:
+        """How many judge."""
+        return self._count - self.first_judged
 
     @property
     def output(self) -> OutputContract:
@@ -98,8 +108,10 @@ class Judging:
 
 
 def least_sqnr_db(artifact: Artifact, output: OutputContract) -> float | None:
-    """What is asked of an output that has no accuracy, of random weights or features; None of others."""
+    """What is asked of an output that has no accuracy, of random weights or features; None of others.
+
+    NaN where bf16 leaves no finite distance, so that there is nothing to ask for.
+    """
     if artifact.manifest.weights.kind != "random" and output.kind != "features":
         return None
-    bf16_db = bf16_sqnr_db(artifact).get(output.name)
-    return None if bf16_db is None else bf16_db - BF16_MARGIN_DB
+    return bf16_sqnr_db(artifact).get(output.name, math.nan) - BF16_MARGIN_DB

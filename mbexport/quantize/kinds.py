@@ -57,13 +57,16 @@ def make_int8(
     machine = hardware.detect()
     levels = weight_levels(machine.architecture, machine.instruction_sets)
     batches = shown.batches(range(judging.calibrating), judging.batch)
-    files = plan_files(network, targets, judging, batches, levels, progress)
+    half_of_them = shown.batches(range(judging.first_judged), judging.batch)
+    files = plan_files(network, targets, judging, half_of_them, levels, progress)
     made = judged = make(network, files, batches, levels, progress)
     notes = []
     if judging.needs_twin:
-        half_of_them = shown.batches(range(judging.first_judged), judging.batch)
         judged = make(network, files, half_of_them, levels, lambda what: progress(f"{what}, half of the pictures"))
-        notes.append("accuracy is that of a twin, calibrated on half of the pictures and judged on the other half")
+        notes.append(
+            f"accuracy is that of a twin, calibrated on {judging.first_judged} of the pictures and judged on the other "
+            f"{judging.judged}"
+        )
     if levels == REDUCED_LEVELS:
         notes.append("weights have 7 bits: this CPU has no VNNI, and products of 8-bit ones would saturate")
     derivation = Derivation(
@@ -87,7 +90,7 @@ def make_f16(
 ) -> Narrowed:
     """Look for what f16 cannot hold on a few pictures. Raises as :func:`mbexport.quantize.run.quantize` does."""
     progress("look for what f16 cannot hold")
-    count = min(_F16_PICTURES // judging.batch * judging.batch, judging.calibrating) or judging.batch
+    count = min(max(_F16_PICTURES // judging.batch, 1) * judging.batch, judging.first_judged)
     name = artifact.manifest.input.name
     pictures = [*shown.batches(range(count), judging.batch), read_reference(artifact).inputs[name]]
     halved = half(onnx.load(artifact.path / MODEL), {name: np.concatenate(pictures)})

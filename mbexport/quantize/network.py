@@ -38,7 +38,8 @@ class Product:
 
     @property
     def name(self) -> str:
-        return str(self.node.name)
+        """The node's, or its output's where it has none."""
+        return str(self.node.name or self.node.output[0])
 
     @property
     def input(self) -> str:
@@ -89,16 +90,21 @@ class Product:
 class Network:
     """A flat ONNX graph, its constants by name, and its products by their output."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        """Take a float32 model.
+    def __init__(self, model: onnx.ModelProto, *, is_normal: bool = False) -> None:
+        """Take a float32 model; ``is_normal`` if its classifier is in the form of :func:`with_gemm` already.
 
         Raises:
             ArtifactError: a weight is no number.
             InputError: nodes with bodies, or nothing that could be computed in 8 bits.
         """
-        self.model = with_gemm(model)
-        self.nodes = list(self.model.graph.node)
+        self.model = model if is_normal else with_gemm(model)
+        self.nodes = [node for node in self.model.graph.node if not _is_constant(node)]
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in self.model.graph.initializer}
+        self.constants |= {
+            node.output[0]: numpy_helper.to_array(node.attribute[0].t)
+            for node in self.model.graph.node
+            if _is_constant(node)
+        }
         self.inputs = [value.name for value in self.model.graph.input if value.name not in self.constants]
         self.outputs = [value.name for value in self.model.graph.output]
         self._refuse()
@@ -162,15 +168,21 @@ class Network:
         if len(node.input) < 3 or not node.input[2]:
             return np.zeros(outputs, np.float32)
         bias = self.constants.get(node.input[2])
-        return None if bias is None or bias.size != outputs else bias.reshape(-1)
+        return None if bias is None or bias.size != outputs or bias.shape[-1:] != (outputs,) else bias.reshape(-1)
 
     def _refuse(self) -> None:
         bodies = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
         for node in self.nodes:
             if any(found.type in bodies for found in node.attribute):
                 raise InputError(f"{node.name} ({node.op_type}) holds a graph of its own, which cannot be quantised")
+        weights = {name for product in self.products.values() for name in product.node.input[1:]}
         for name, array in self.constants.items():
-            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            floating = np.issubdtype(array.dtype, np.floating)
+            if floating and (np.isnan(array).any() or (name in weights and np.isinf(array).any())):  # a bound may be
                 raise ArtifactError(f"{name} holds numbers that are not finite; check the weights and build again")
         if not self.products:
             raise InputError("the network has no convolution with constant float32 weights, so nothing to quantise")
+
+
+def _is_constant(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Constant" and node.attribute[0].name == "value"

@@ -31,7 +31,7 @@ def run_node(
 
     Args:
         node: of one or more results.
-        inputs: by name; a node without any is run once for each batch all the same.
+        inputs: by name, one at least.
         constants: its other inputs by name.
         opsets: whose operators it is of.
 

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,7 +29,13 @@ def with_gemm(model: onnx.ModelProto) -> onnx.ModelProto:
     copied.CopyFrom(model)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     outputs = [value.name for value in model.graph.output]
-    nodes = list(_sums_merged(list(model.graph.node), constants, outputs))
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    matrices = {
+        value.name
+        for value in (*inferred.input, *inferred.value_info, *inferred.output)
+        if len(value.type.tensor_type.shape.dim) == 2
+    }
+    nodes = list(_sums_merged(list(model.graph.node), constants, outputs, matrices))
     nodes = _flattened_earlier(nodes, constants, outputs)
     del copied.graph.node[:], copied.graph.initializer[:]
     copied.graph.node.extend(nodes)
@@ -40,10 +46,12 @@ def with_gemm(model: onnx.ModelProto) -> onnx.ModelProto:
     return copied
 
 
-def _sums_merged(nodes: list[onnx.NodeProto], constants: Constants, outputs: Sequence[str]) -> Iterator[onnx.NodeProto]:
-    """MatMul with constant weights and the addition of a vector behind it, as one Gemm."""
+def _sums_merged(
+    nodes: list[onnx.NodeProto], constants: Constants, outputs: Sequence[str], matrices: Collection[str]
+) -> Iterator[onnx.NodeProto]:
+    """MatMul of a matrix with constant weights, and the addition of a vector behind it, as one Gemm."""
     readers = Counter([*outputs, *(name for node in nodes for name in node.input)])
-    products = {node.output[0]: node for node in nodes if _is_matrix_product(node, constants)}
+    products = {node.output[0]: node for node in nodes if _multiplies(node, constants) and node.input[0] in matrices}
     merged: dict[str, onnx.NodeProto | None] = {}
     for node in nodes:
         product, bias = _biased(node, products, constants) if node.op_type == "Add" else (None, "")
@@ -56,7 +64,7 @@ def _sums_merged(nodes: list[onnx.NodeProto], constants: Constants, outputs: Seq
             yield replacement
 
 
-def _is_matrix_product(node: onnx.NodeProto, constants: Constants) -> bool:
+def _multiplies(node: onnx.NodeProto, constants: Constants) -> bool:
     return node.op_type == "MatMul" and node.input[1] in constants and constants[node.input[1]].ndim == 2
 
 

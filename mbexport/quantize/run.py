@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,13 +11,14 @@ from mbexport import hardware
 from mbexport.artifact import refuse_foreign
 from mbexport.bench.plan import choose_threads
 from mbexport.diagnose import refuse_wrong_contract
-from mbexport.errors import EngineError, InputError
+from mbexport.errors import EngineError, InputError, MissingError, ProcessError
 from mbexport.predict import FailedPicture
 from mbexport.quantize.derive import write_narrower
 from mbexport.quantize.judging import Judging, least_sqnr_db
 from mbexport.quantize.kinds import make_f16, make_int8
 from mbexport.quantize.shown import FEW_PICTURES, MOST_CALIBRATING, show
 from mbexport.quantize.verdict import Verdict, timings, verdict_of
+from mbexport.serde import refuse_unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from mbexport.artifact import Artifact
     from mbexport.quantize.kinds import Narrow
     from mbexport.quantize.shown import Shown
+    from mbexport.quantize.verdict import Timing
 
 
 class QuantizeReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +81,9 @@ def quantize(
         ArtifactError: a damaged artifact, or one whose numbers are not finite.
         EngineError: an engine cannot run the network.
         InputError: an artifact that is quantised already, too few pictures.
+        MissingError: an engine or device is not here.
         OutputError: the place cannot be written to.
+        ProcessError: a measuring process died; the artifact is written by then.
     """
     target = _target(artifact, precision, out)
     cores = choose_threads(threads, hardware.usable_threads())
@@ -87,51 +92,56 @@ def quantize(
     made = (make_int8 if precision == "int8" else make_f16)(artifact, shown, judging, targets, progress)
     changes = {each: judging.change(made.judged[each], each) for each in targets}
     narrow = write_narrower(artifact, target, precision, made.models, made.derivation)
-    try:
-        clocked = timings(artifact, narrow, targets, cores, progress)
-    except EngineError as error:
-        raise EngineError(f"{narrow.path} is whole, but was not timed and has no verdict: {error}") from error
+    clocked = _timed(artifact, narrow, targets, cores, progress)
     least_db = least_sqnr_db(artifact, judging.output)
-    verdicts = [
-        verdict_of(
-            each,
-            changes[each],
-            clocked=clocked,
-            max_drop=max_drop,
-            least_sqnr_db=least_db,
-            model_bytes=(_bytes(narrow, each), _bytes(artifact, each)),
-        )
-        for each in targets
-    ]
+    judge = partial(verdict_of, clocked=clocked, max_drop=max_drop, least_sqnr_db=least_db)
     return QuantizeReport(
         artifact=str(narrow.path),
         models={each: str(narrow.model_path(each)) for each in targets},
         calibrated_on=len(made.derivation.pictures_sha256),
         weight_levels=made.derivation.weight_levels,
-        verdicts=verdicts,
+        verdicts=[judge(each, changes[each], model_bytes=_sizes_bytes(each, narrow, artifact)) for each in targets],
         failed=shown.failed,
-        notes=[*_notes(shown, random=least_db is not None), *made.notes],
+        notes=[*_notes(shown, judging, random=least_db is not None), *made.notes],
     )
 
 
-def _bytes(artifact: Artifact, target: str) -> int:
-    return artifact.model_path(target).stat().st_size
+def _timed(
+    artifact: Artifact, narrow: Artifact, targets: Sequence[str], threads: int, progress: Callable[[str], None]
+) -> dict[tuple[str, str], Timing]:
+    try:
+        return timings(artifact, narrow, targets, threads, progress)
+    except (EngineError, MissingError, ProcessError) as error:
+        text = f"{narrow.path} is whole, but was not timed and has no verdict: {error}"
+        raise type(error)(text) from error
+
+
+def _sizes_bytes(target: str, narrow: Artifact, exact: Artifact) -> tuple[int, int]:
+    """Of both model files."""
+    return narrow.model_path(target).stat().st_size, exact.model_path(target).stat().st_size
 
 
 def _target(artifact: Artifact, precision: Narrow, out: Path | None) -> Path:
-    """The folder that will be written; raises for an artifact that cannot be quantised, or a place that is taken."""
+    """The folder that will be written.
+
+    Raises for an artifact that cannot be quantised, and for a place that is taken or cannot be written to: before the
+    minutes that calibration takes.
+    """
     if artifact.manifest.precision != "f32":
         raise InputError(f"{artifact.path} is {artifact.manifest.precision} already; give the float32 artifact")
     if artifact.manifest.input.is_dynamic:
         raise InputError(f"{artifact.path} takes pictures of any size; build it with a --resolution to quantise it")
     refuse_wrong_contract(artifact)
-    folder = artifact.path.resolve()
+    folder = artifact.path.absolute()
+    if folder.name == "..":
+        folder = folder.resolve()
     target = (out or folder.parent) / f"{folder.name}_{precision}"
     refuse_foreign(target)
+    refuse_unwritable(target.parent)
     return target
 
 
-def _notes(shown: Shown, *, random: bool) -> Iterator[str]:
+def _notes(shown: Shown, judging: Judging, *, random: bool) -> Iterator[str]:
     if len(shown.pixels) < FEW_PICTURES:
         yield (
             f"{len(shown.pixels)} pictures are few: ranges and accuracy are left to chance; better {FEW_PICTURES} to "
@@ -139,6 +149,9 @@ def _notes(shown: Shown, *, random: bool) -> Iterator[str]:
         )
     if shown.failed:
         yield f"{len(shown.failed)} pictures could not be read and were left out"
+    yield from shown.notes
+    if judging.left_out:
+        yield f"{judging.left_out} pictures fill no batch of {judging.batch} and were left out"
     if random:
         yield "random weights and features have no accuracy: the distance from float32 is judged, beside bf16's own"
     elif shown.labels is None:

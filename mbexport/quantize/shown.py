@@ -40,6 +40,8 @@ class Shown:
     sha256: list[str]
     """Of each picture's file."""
     failed: list[FailedPicture]
+    notes: list[str]
+    """How folders were matched with classes, where that could be wrong, and what was left out."""
     contract: InputContract
 
     def batches(self, places: Sequence[int] | NDArray[np.intp], batch: int) -> list[NDArray[np.float32]]:
@@ -52,45 +54,65 @@ def show(artifact: Artifact, images: Path, progress: Callable[[str], None]) -> S
     """Decode pictures of a folder, at most :data:`MOST_PICTURES`.
 
     Where the network classifies and the place is a folder of one folder a class, or a CSV of path and label, they are
-    labelled; of any other folder all pictures at any depth are taken, without labels.
+    labelled; of any other folder all pictures at any depth are taken, without labels. What is cropped to the same
+    numbers is taken once: a copy would judge what it calibrated.
 
     Raises:
         InputError: no such place, or fewer than :data:`LEAST_PICTURES` different pictures that can be read.
     """
-    paths, labels = _found(artifact, images)
+    paths, labels, note = _found(artifact, images)
     order = np.random.default_rng(0).permutation(len(paths))[:MOST_PICTURES]
     contract = artifact.manifest.input
-    pixels, kept, digests, failed = [], [], [], []
+    different: dict[str, tuple[int, NDArray[np.uint8]]] = {}
+    failed = []
     for count, at in enumerate(order):
         progress(f"decode {count} of {len(order)}")
         try:
-            pixels.append(picture(paths[at], contract))
+            pixels = picture(paths[at], contract)
         except PictureError as error:
             failed.append(FailedPicture(path=str(paths[at]), reason=error.reason))
-            continue
-        digests.append(hashlib.sha256(paths[at].read_bytes()).hexdigest())
-        kept.append(at)
-    different = len({each.tobytes() for each in pixels if each.min() != each.max()})
-    if different < LEAST_PICTURES:
+        else:
+            different.setdefault(_sha256(pixels.tobytes()), (at, pixels))
+    _refuse_few(images, [pixels for _, pixels in different.values()], failed)
+    kept = [at for at, _ in different.values()]
+    copies = len(order) - len(failed) - len(kept)
+    told = f"{copies} pictures show just what others show, and were left out" if copies else None
+    return Shown(
+        pixels=np.stack([pixels for _, pixels in different.values()]),
+        labels=None if labels is None else labels[kept],
+        sha256=[_sha256(paths[at].read_bytes()) for at in kept],
+        failed=sorted(failed, key=lambda each: each.path),
+        notes=[text for text in (note, told) if text],
+        contract=contract,
+    )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _refuse_few(images: Path, pixels: Sequence[NDArray[np.uint8]], failed: Sequence[FailedPicture]) -> None:
+    """``pixels`` are of different pictures; those of one shade calibrate nothing."""
+    showing = sum(each.min() != each.max() for each in pixels)
+    if showing < LEAST_PICTURES:
         broken = f", {len(failed)} cannot be read ({failed[0].path} {failed[0].reason})" if failed else ""
         raise InputError(
-            f"{images} holds {different} different pictures that show something{broken}; at least {LEAST_PICTURES} are "
+            f"{images} holds {showing} different pictures that show something{broken}; at least {LEAST_PICTURES} are "
             f"needed to calibrate, better {FEW_PICTURES} to {MOST_CALIBRATING}"
         )
-    found = None if labels is None else labels[kept]
-    return Shown(np.stack(pixels), found, digests, sorted(failed, key=lambda each: each.path), contract)
 
 
-def _found(artifact: Artifact, images: Path) -> tuple[list[Path], NDArray[np.int64] | None]:
+def _found(artifact: Artifact, images: Path) -> tuple[list[Path], NDArray[np.int64] | None, str | None]:
+    """The pictures, what they show, and how that was guessed."""
     if _is_labelled(artifact, images):
         (output, *_) = classifier_outputs(artifact)
-        found = labelled_set(images, output.shape[-1] or 0, read_labels(artifact)).pictures
-        return [each.path for each in found], np.array([each.label for each in found])
-    return some_pictures(images, MOST_PICTURES), None
+        found = labelled_set(images, output.shape[-1] or 0, read_labels(artifact))
+        return [each.path for each in found.pictures], np.array([each.label for each in found.pictures]), found.note
+    return some_pictures(images, MOST_PICTURES), None, None
 
 
 def _is_labelled(artifact: Artifact, images: Path) -> bool:
-    """Whether pictures are given with what they show: a CSV, or a folder whose folders are named as the classes are."""
+    """Whether pictures are given with what they show: a CSV, or a folder of one folder a class."""
     if (
         all(output.kind == "features" or len(output.shape) != 2 for output in artifact.manifest.outputs)
         or not images.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import TYPE_CHECKING, Literal
 
@@ -127,7 +128,7 @@ def verdict_of(
         seen: how they change.
         clocked: as :func:`timings` gives it.
         max_drop: of top-1, as a share of 1.
-        least_sqnr_db: for weights that have no accuracy; None for others.
+        least_sqnr_db: for what has no accuracy, NaN where nothing can be asked for; None for others.
         model_bytes: of the narrower and the float32 model file.
     """
     exact, narrow = clocked[target, "f32"], clocked[target, "narrow"]
@@ -144,7 +145,7 @@ def verdict_of(
     return Verdict(
         runtime=target,
         go=not faults,
-        reason=f"{'; '.join(faults)}: better {better}" if faults else "faster than float32, and its answers hold",
+        reason=f"{'; '.join(faults)}: better {better}" if faults else f"{_faster(ratios)}, and its answers hold",
         better=better,
         rule=rule,
         precision=narrow.precision,
@@ -177,6 +178,11 @@ def _slow(speedup: float, narrow: Timing, bf16: Timing | None) -> list[str]:
     return []
 
 
+def _faster(ratios: Sequence[float]) -> str:
+    """``ratios`` ascend, and their median is over 1."""
+    return "faster than float32" if ratios[0] > 1 else "faster by the median, not beyond noise"
+
+
 def judged(seen: Change, max_drop: float, least_sqnr_db: float | None) -> tuple[Rule, str | None]:
     """The rule that decides, and the fault that it finds."""
     if not seen.finite:
@@ -196,6 +202,9 @@ def judged(seen: Change, max_drop: float, least_sqnr_db: float | None) -> tuple[
 
 
 def _too_far(found_db: float | None, least_db: float | None) -> str | None:
-    if found_db is None or least_db is None or found_db >= least_db:
+    """``found_db`` is None of answers that are equal."""
+    if least_db is None or not math.isfinite(least_db):
+        return "nothing could be judged, for bf16 has no finite distance from float32 to compare with"
+    if found_db is None or found_db >= least_db:
         return None
     return f"stands {found_db:.1f} dB from float32, at least {least_db:.1f} dB are asked for"

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from mbexport.quantize.node_runs import Batches
     from mbexport.quantize.placement import Placement
 
-_LOOKED_AT = 32
-"""Pictures that tell the channels' magnitudes; a factor that is a little off costs little."""
 _PASSED_ON = {"Add", "Mul", "HardSwish", "Relu", "Clip", "Reshape", "Flatten"}
 """What hands an error in its input on to its readers more or less as it is."""
 
@@ -101,7 +99,7 @@ def settle(
     """
     recipe = recipe or Recipe()
     if recipe.equalising:
-        network = equalised(network, inputs[: max(1, _LOOKED_AT // len(inputs[0]))])
+        network = equalised(network, inputs)
     return _Walk(network, placement, levels, recipe).through(list(inputs))
 
 
@@ -113,7 +111,7 @@ class _Walk:
         self._recipe = recipe
         self._settled = Settled(network)
         self._twins: dict[str, _Twin] = {}
-        self._gains: dict[str, NDArray[np.float64]] = {}
+        self._gains: dict[tuple[str, int], NDArray[np.float64]] = {}
         self._left = Counter(name for node in network.nodes for name in set(network.flowing(node)))
 
     def through(self, inputs: Batches) -> Settled:
@@ -170,12 +168,12 @@ class _Walk:
 
         Squared weights carry it through products, as if errors were independent; activations and sums hand it on.
         """
-        if tensor not in self._gains:
+        if (tensor, channels) not in self._gains:
             total = np.zeros(channels)
             for node in self._network.readers.get(tensor, []):
                 total = total + self._gain_through(node, channels)
-            self._gains[tensor] = total
-        return self._gains[tensor]
+            self._gains[tensor, channels] = total
+        return self._gains[tensor, channels]
 
     def _gain_through(self, node: onnx.NodeProto, channels: int) -> NDArray[np.float64]:
         product = self._network.products.get(node.output[0])

@@ -145,6 +145,20 @@ def load_engine(engine: str) -> Runtime:
     return runtime
 
 
+def raise_interrupt(error: ImportError) -> None:
+    """Go on with the interrupt that ended an import, if one did: native code makes an ImportError of it, and then the
+    package is not missing.
+
+    Raises:
+        KeyboardInterrupt: ``error`` came of one.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def split_target(target: str) -> tuple[str, str]:
     """``openvino:cpu`` -> (openvino, cpu).
 

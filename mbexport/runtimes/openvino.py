@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Self
 
 from mbexport.errors import ArtifactError, EngineError, MissingDeviceError, MissingPackageError
-from mbexport.runtimes import DeviceStatus, SessionFacts, SessionOptions
+from mbexport.runtimes import DeviceStatus, SessionFacts, SessionOptions, raise_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -158,6 +158,7 @@ def import_openvino() -> ModuleType:
     except ModuleNotFoundError as error:
         raise MissingPackageError(f"openvino is not installed; {_INSTALL}") from error
     except ImportError as error:
+        raise_interrupt(error)
         raise MissingPackageError(f"openvino is broken ({error}); pip install --force-reinstall openvino") from error
     finally:
         if blocked:

@@ -66,7 +66,7 @@ def _answers(verdicts: "list[Verdict]") -> Iterator[RenderableType]:
         )
     yield table
     yield f"on {verdicts[0].pictures} pictures that did not calibrate it; points of 100"
-    yield "expected: by float32's own probabilities of the classes that took another's place"
+    yield "expected: by float32's own probabilities of the classes that came instead"
 
 
 def _ms(time_s: float) -> str:

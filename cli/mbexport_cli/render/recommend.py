@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 5
 """Of each table; the rest are counted, and stand in the JSON document."""
+_ELSEWHERE = "*"
+"""Behind a top-1 that was counted in another precision than the row computes in."""
 
 
 def recommended(answer: "Recommendation") -> Iterator[RenderableType]:
@@ -28,6 +30,7 @@ def recommended(answer: "Recommendation") -> Iterator[RenderableType]:
     yield from _networks(beyond, answer.over_budget, answer)
     if answer.best is None:
         yield from _networks("in budget, less accurate", answer.less_accurate, answer)
+    yield from _counted_elsewhere(answer)
     yield from _unknown(answer)
     yield from _mixed(answer)
     yield from _unanswered(answer)
@@ -131,9 +134,8 @@ def _best(answer: "Recommendation") -> Iterator[RenderableType]:
         yield note("  not surely: the interval reaches beyond the budget")
     if best.verdict != "ok":
         yield from (note(f"  {best.verdict}: {reason}") for reason in best.reasons)
-    if best.precision != best.top1_precision:
-        other = "float32" if best.top1_precision == "f32" else best.top1_precision
-        yield note(f"  this row computes in {best.precision}, not in {other} as for its top-1")
+    if _is_counted_elsewhere(best):
+        yield note(f"  this row computes in {best.precision}, not in {_top1_precision(best)} as for its top-1")
     yield ""
 
 
@@ -169,7 +171,7 @@ def _networks(title: str, rows: "Sequence[RecommendRow]", answer: "Recommendatio
         interval = "-" if row.ci_s is None else _interval(row.ci_s)
         table.add_row(
             f"{row.artifact}\n{_how(row)}",
-            "-" if row.top1 is None else _percent(row.top1),
+            _percent(row.top1) + (_ELSEWHERE if _is_counted_elsewhere(row) else ""),
             f"{milliseconds(row.latency_s)}\n{interval}",
             f"{_fit(row, answer.budget_s)}\n{'' if row.verdict == 'ok' else row.verdict}",
         )
@@ -178,6 +180,25 @@ def _networks(title: str, rows: "Sequence[RecommendRow]", answer: "Recommendatio
     if len(rows) > _MOST_ROWS:
         yield f"and {len(rows) - _MOST_ROWS} more"
     yield ""
+
+
+def _counted_elsewhere(answer: "Recommendation") -> Iterator[RenderableType]:
+    """What the mark behind a top-1 in the tables means."""
+    tables = (answer.runners_up, answer.over_budget, answer.less_accurate if answer.best is None else [])
+    marked = [row for rows in tables for row in rows[:_MOST_ROWS] if _is_counted_elsewhere(row)]
+    if marked:
+        counted = " or ".join(dict.fromkeys(map(_top1_precision, marked)))
+        yield note(f"{_ELSEWHERE} top-1 in {counted}; the row computes in another precision")
+        yield ""
+
+
+def _is_counted_elsewhere(row: "RecommendRow") -> bool:
+    """Whether the top-1 is of another precision than the row's."""
+    return row.top1 is not None and row.precision != row.top1_precision
+
+
+def _top1_precision(row: "RecommendRow") -> str:
+    return "float32" if row.top1_precision == "f32" else str(row.top1_precision)
 
 
 def _unknown(answer: "Recommendation") -> Iterator[RenderableType]:
@@ -206,7 +227,7 @@ def _unanswered(answer: "Recommendation") -> Iterator[RenderableType]:
         yield note(f"cannot answer, {reason}:")
         yield from (f"  {place}" for place in places[:_MOST_ROWS])
         if len(places) > _MOST_ROWS:
-            yield f"  and {len(places) - _MOST_ROWS} more rows"
+            yield f"  and {len(places) - _MOST_ROWS} more"
 
 
 def _not_measured(answer: "Recommendation") -> Iterator[RenderableType]:
@@ -215,7 +236,8 @@ def _not_measured(answer: "Recommendation") -> Iterator[RenderableType]:
         return
     taken = 0.0 if answer.best is None or answer.best.top1 is None else answer.best.top1
     better = [each for each in answer.not_measured if each.top1 > taken and each.top1 >= (answer.min_top1 or 0.0)]
-    count = f"{len(answer.not_measured)} published networks were not measured so"
+    several = "network was" if len(answer.not_measured) == 1 else "networks were"
+    count = f"{len(answer.not_measured)} published {several} not measured so"
     if not better:
         yield f"{count}; none is more accurate"
         return
