@@ -20,8 +20,9 @@ Scenario = Literal["single-stream", "concurrent", "offline"]
 Objective = Literal["p50", "p99", "throughput"]
 """What a configuration is chosen by: a call's median, its 99th percentile, or pictures per second."""
 AccuracyRule = Literal["float32", "top-1", "expected", "sqnr"]
-"""Float32 needs no check. Else top-1 of labelled pictures, where they tell; what float32's probabilities expect of the
-predictions that changed; or, of random weights, of features and without pictures, the distance."""
+"""Float32 is held to its own limit, and is out where it misses it. Else top-1 of labelled pictures, where they tell;
+what float32's probabilities expect of the predictions that changed; or, of random weights, of features and without
+pictures, the distance."""
 
 # A profile may come from anywhere. These bounds keep out what no machine can have measured, and are in the JSON Schema.
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -234,14 +235,14 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     """Effective precision, read back from the engine."""
     accuracy: AccuracyCheck | None
-    """None where the engine could not run it."""
+    """None where the engine could not run it, or gave wrong answers in float32."""
     rung: Whole = 0
     """The last rung in which it was timed; 0 where it was not."""
     processes: Whole = 0
     """In that rung."""
     p50_s: Seconds | None = None
     p50_ci_s: tuple[Seconds, Seconds] | None = None
-    """With three processes or more."""
+    """Of a process's median, Student's t of the logarithms, with three processes or more."""
     p99_s: Seconds | None = None
     """With enough samples."""
     throughput_per_s: Rate | None = None
@@ -256,15 +257,17 @@ class TunedConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     max_drop: Share
     """The limit, as a share of 1."""
     go: bool
-    """Whether a narrower precision is faster than float32 beyond the noise; else this is float32's best."""
+    """Whether a narrower precision, as the engine computes, is faster than float32 beyond the noise; else this is
+    float32's best."""
     configuration: Configuration
     precision: str
     """Effective precision."""
     accuracy: AccuracyCheck
     over_float32: Ratio
     """Over the best configuration in float32 of those that were tried."""
-    over_defaults: Ratio
-    """Over float32 on the same runtime at the default threads and options, one caller."""
+    over_defaults: Ratio | None
+    """Over float32 on the same runtime at the default threads and options, one caller; None where that was not timed
+    beside it."""
     engine_options: dict[str, str]
     """All of the engine's options as they were set, for the record."""
     versions: dict[str, str]
@@ -288,7 +291,7 @@ class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):
     hardware: Hardware
     measurements: list[Measurement]
     tuned: list[TunedConfiguration] = []
-    """What ``tune`` found for the artifact here, one for each objective."""
+    """What ``tune`` found for the artifact here, one for each objective and accuracy limit."""
 
 
 class PublishedLatency(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from mbexport.bench import run as bench_run
+from mbexport.errors import ProcessError
 from mbexport.profiles import read_profile, write_profile
 from tests.colours import colour_artifact, int8_beside
 from tests.measured import HARDWARE
@@ -113,9 +114,44 @@ def test_profile_show_tells_what_was_tuned(artifact: Artifact, monkeypatch: pyte
     (tuned,) = read_profile(STORED).tuned
     shown = " ".join(invoke("profile", "show").stdout.split())
     wanted = tuned.configuration
-    assert f"tuned for p50 on {tuned.tuned_on[:10]}: {wanted.runtime} {wanted.mode}, {tuned.precision}" in shown
+    assert f"tuned for p50 on {tuned.tuned_on[:10]}: go, 2.01 x [2.01, 2.01] over float32's best" in shown
+    assert f"{wanted.runtime} {wanted.mode}, {tuned.precision}, {wanted.threads} thr., batch 1" in shown
     (document,) = json.loads(invoke("profile", "show", "colours", "--json").stdout)["profiles"]
     assert document["tuned"] == [json.loads(msgspec.json.encode(msgspec.structs.replace(tuned, trials=[])))]
+
+
+@pytest.mark.parametrize("latency_s", [int8_wins, float32_wins])
+def test_what_was_tuned_takes_two_lines_and_tells_go_or_not(
+    latency_s: Any, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_machine(monkeypatch, latency_s)
+    invoke("tune", str(artifact.path), *WHERE, "--objective", "throughput")
+    lines = invoke("profile", "show", "colours").stdout.splitlines()
+    (at,) = [place for place, line in enumerate(lines) if line.startswith("tuned for throughput on ")]
+    assert (": go, " if latency_s is int8_wins else ": no-go;") in lines[at]
+    assert lines[at + 1].rstrip().endswith("(max drop 0.5)")
+    assert max(len(line.rstrip()) for line in lines[at : at + 2]) <= 80
+
+
+def test_a_no_go_says_what_it_is_and_not_how_much_faster_than_itself(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_machine(monkeypatch, float32_wins)
+    shown = invoke("tune", str(artifact.path), *WHERE).stdout
+    assert "no-go: nothing narrower is faster than float32 beyond the noise; float32's best:" in shown
+    assert "faster than the best in float32" not in shown
+
+
+def test_no_gain_over_defaults_that_were_not_timed(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_default(cell: Cell, before: int) -> float:
+        if not is_int8(cell) and cell.model is None and cell.mode == "parity":
+            raise ProcessError("the process was killed by SIGSEGV")
+        return int8_wins(cell, before)
+
+    on_machine(monkeypatch, no_default)
+    shown = invoke("tune", str(artifact.path), *WHERE).stdout
+    assert "faster than the best in float32" in shown
+    assert "at the defaults of" not in shown
 
 
 def test_bench_tuned_measures_exactly_that(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +173,23 @@ def test_bench_tuned_measures_exactly_that(artifact: Artifact, monkeypatch: pyte
     assert row["p50_s"] == pytest.approx(1e-3)
     shown = invoke("bench", str(artifact.path), "--tuned").stdout
     assert " ".join(f"{name}={value}" for name, value in wanted.options.items()) in shown
+
+
+def test_bench_tuned_takes_the_strictest_that_lies_here(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one objective; one whose file was built again since is passed over while there is another."""
+    machine = on_machine(monkeypatch, int8_wins)
+    invoke("tune", str(artifact.path), *WHERE)
+    monkeypatch.setattr(bench_run, "run_worker", machine)
+    stored = read_profile(STORED)
+    (found,) = stored.tuned
+    other = msgspec.structs.replace(found.configuration, threads=1, options={})
+    strict = msgspec.structs.replace(found, max_drop=0.001, configuration=other)
+    gone = msgspec.structs.replace(strict, configuration=msgspec.structs.replace(other, model_sha256="0" * 64))
+    for tuned, threads in (([strict, found], 1), ([gone, found], found.configuration.threads)):
+        write_profile(STORED, msgspec.structs.replace(stored, tuned=tuned))
+        machine.plans.clear()
+        assert invoke("bench", str(artifact.path), "--tuned", "--fresh").exit_code == 0
+        assert {cell.threads for cell in machine.cells()} == {threads}
 
 
 def test_bench_tuned_without_one_names_tune(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
 import pytest
 
 from mbexport.artifact import write_artifact
-from mbexport.errors import InputError
+from mbexport.errors import EngineError, InputError
 from mbexport.manifest import OutputContract
 from mbexport.profile import AccuracyCheck
 from mbexport.quantize.shown import FEW_PICTURES
 from mbexport.reference import Reference
 from mbexport.tune.accuracy import judge_all
+from mbexport.tune.exactness import require_same_classes
 from mbexport.tune.judging import check_sqnr
 from mbexport.tune.variants import family, variants_of
 from mbexport.tune.yardstick import PictureYardstick, SqnrYardstick, yardstick
 from tests.colours import (
+    COLOURS,
     LABELS,
     colour_artifact,
     colour_model,
@@ -68,13 +70,14 @@ def checks(found: Accuracies) -> dict[tuple[str, str, str, str], AccuracyCheck]:
     }
 
 
-def test_float32_needs_no_check_and_its_second_name_is_left_out(artifact: Artifact, tmp_path: Path) -> None:
+def test_float32_is_inside_and_its_second_name_is_left_out(artifact: Artifact, tmp_path: Path) -> None:
     """ONNX Runtime's own defaults on a CPU are float32."""
     found, _ = judged(artifact, photographs(tmp_path / "photos", EACH))
     rows = checks(found)
     for target in TARGETS:
         for model in ("model.onnx", "model_openvino.onnx"):
-            assert rows["f32", model, target, "parity"] == AccuracyCheck(rule="float32", inside=True)
+            expected = AccuracyCheck(rule="float32", inside=True, pictures=4 * EACH)
+            assert rows["f32", model, target, "parity"] == expected
     assert not any(mode == "production" and target == "ort:cpu" for _, _, target, mode in rows)
 
 
@@ -140,7 +143,64 @@ def test_too_few_pictures_leave_it_to_numbers_and_it_is_said(artifact: Artifact,
     paint(tmp_path / "photos" / "c0" / "a.png", "red")
     stick = yardstick(artifact, [], tmp_path / "photos", 0.005, 1)
     assert isinstance(stick, SqnrYardstick)
-    assert any("1 pictures are too few" in note for note in stick.notes)
+    assert not stick.judges_files
+    assert any("too few pictures to judge by (1, at least 16 are needed)" in note for note in stick.notes)
+
+
+def test_a_few_pictures_judge_trained_weights_and_it_is_said(artifact: Artifact, tmp_path: Path) -> None:
+    int8_beside(artifact, swap=(1, 2))
+    found, notes = judged(artifact, photographs(tmp_path / "photos", 4))
+    check = checks(found)["int8", "model.onnx", "ort:cpu", "parity"]
+    assert (check.rule, check.inside, check.pictures) == ("top-1", False, 16)
+    assert notes == ["only 16 pictures judge: what they show is thin"]
+
+
+@pytest.mark.parametrize(("weights", "judges"), [("random", True), ("keras-file", False)])
+def test_only_random_weights_are_judged_without_pictures(
+    weights: Literal["random", "keras-file"], judges: bool, tmp_path: Path
+) -> None:
+    stick = yardstick(colour_artifact(tmp_path / "artifacts", weights=weights), [], None, 0.005, 1)
+    assert stick.judges_files is judges
+
+
+def test_the_first_of_several_classifiers_is_judged_and_it_is_said(tmp_path: Path) -> None:
+    artifact = colour_artifact(tmp_path / "artifacts", outputs=("logits", "probabilities"), weights="keras-file")
+    stick = yardstick(artifact, [], photographs(tmp_path / "photos", EACH), 0.005, 1)
+    assert stick.notes == ["judged by logits alone, not probabilities"]
+
+
+def test_wrong_float32_answers_to_pictures_are_refused(tmp_path: Path) -> None:
+    """Black pixels, as the stored reference has them, look right in a network that takes green for blue."""
+    artifact = colour_artifact(tmp_path / "artifacts", weights="keras-file", openvino_swap=(1, 2))
+    found, _ = judged(artifact, photographs(tmp_path / "photos", EACH))
+    assert {variant.model for variant in found.failed if variant.is_float32} == {"model_openvino.onnx"}
+    assert all(f"on {2 * EACH} of {4 * EACH} pictures" in reason for reason in found.failed.values())
+    assert {each.variant.model for each in found.judged if each.variant.is_float32} == {"model.onnx"}
+
+
+@pytest.mark.parametrize("wrong", ["model.onnx", "model_openvino.onnx"])
+def test_wrong_float32_answers_to_the_reference_are_refused(wrong: str, artifact: Artifact, tmp_path: Path) -> None:
+    """Whichever file it is, the first one that is tried too."""
+    taken, other = contract(), {"model.onnx": "model_openvino.onnx", "model_openvino.onnx": "model.onnx"}[wrong]
+    colours = np.array(list(COLOURS.values()))
+    pixels = np.tile((colours / 127.5 - 1).astype(np.float32)[:, None, None], (1, 32, 32, 1))
+    exact = np.stack([expected_logits(tuple(colour)) for colour in colours])
+    single = (exact * (1 + 1e-5)).astype(np.float32)  # a noise floor of 100 dB
+    reference = Reference({"input": pixels}, {"logits": single}, {"logits": exact})
+    models = {other: colour_model(taken, ["logits"]), wrong: colour_model(taken, ["logits"], swap=(1, 2))}
+    broken = write_artifact(tmp_path / "broken", artifact.manifest, models, reference, labels=LABELS)
+    found, _ = judged(broken, None)
+    assert {variant.model for variant in found.failed} == {wrong}
+    assert all("gives wrong answers in float32 on the reference inputs" in why for why in found.failed.values())
+    assert {each.variant.model for each in found.judged if each.variant.is_float32} == {other}
+
+
+def test_float32_may_change_a_class_that_is_as_likely() -> None:
+    output = OutputContract(name="probabilities", shape=[None, 2], kind="probabilities")
+    equal, clear = np.array([[0.501, 0.499]]), np.array([[0.6, 0.4]])
+    require_same_classes(output, equal, equal[:, ::-1])
+    with pytest.raises(EngineError, match="on 1 of 1 pictures"):
+        require_same_classes(output, clear, clear[:, ::-1])
 
 
 def test_random_weights_are_judged_by_numbers_whatever_pictures_there_are(tmp_path: Path) -> None:
@@ -176,7 +236,7 @@ def test_labels_follow_the_drawn_order(artifact: Artifact, tmp_path: Path) -> No
 def test_an_engine_that_cannot_run_a_file_is_out_and_says_why(artifact: Artifact, tmp_path: Path) -> None:
     taken = contract()
     swapped = colour_model(taken, ["logits"]).replace(b"ReduceMean", b"ReduceMeam")
-    pixels = np.zeros((1, 32, 32, 3), np.float32)
+    pixels = np.full((1, 32, 32, 3), -1, np.float32)
     exact = np.stack([expected_logits((0, 0, 0))])
     reference = Reference({"input": pixels}, {"logits": exact.astype(np.float32)}, {"logits": exact})
     models = {"model.onnx": colour_model(taken, ["logits"]), "model_openvino.onnx": swapped}
@@ -212,4 +272,4 @@ def test_bf16_of_the_artifact_is_inside_its_own_limit(tmp_path: Path) -> None:
     """Where the CPU has bf16, OpenVINO's defaults use it; elsewhere its second name is left out."""
     found, notes = judged(tiny_artifact(tmp_path), None)
     assert all(check.inside for check in checks(found).values())
-    assert any("judged by SQNR" in note for note in notes)
+    assert any("by SQNR" in note for note in notes)

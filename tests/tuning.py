@@ -28,6 +28,7 @@ class Machine:
     def __init__(self, latency_s: Callable[[Cell, int], float]) -> None:
         self.latency_s = latency_s
         self.plans: list[WorkerPlan] = []
+        self.precision: Callable[[Cell], str] = lambda cell: "int8" if is_int8(cell) else "f32"
 
     def __call__(self, plan: WorkerPlan) -> WorkerAnswer:
         before = sum(other.cell == plan.cell for other in self.plans)
@@ -35,11 +36,10 @@ class Machine:
         sample_s = self.latency_s(plan.cell, before)
         measured = replicate([1], samples=packed([round(sample_s * 1e9)] * 200))
         rate = plan.cell.concurrency * plan.cell.batch / sample_s
-        precision = "int8" if is_int8(plan.cell) else "f32"
         return answer(
             [1],
             replicate=replicate([1], samples=measured.samples, throughput_per_s=rate),
-            precision=precision,
+            precision=self.precision(plan.cell),
             engine_options={"threads": str(plan.cell.threads)},
         )
 

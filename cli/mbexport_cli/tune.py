@@ -21,14 +21,14 @@ class Goal:
         Path | None,
         typer.Option(
             help="Labelled pictures (a folder a class, or a CSV of path,label) judge by top-1, any other folder's by "
-            "agreement with float32. (default: judged by SQNR)",
+            "agreement with float32. (default: judged by SQNR; int8 and f16 files of trained weights are left out)",
             metavar="DIR|CSV",
         ),
     ] = None
     max_drop: Annotated[
-        float,
-        typer.Option(help="Points of top-1 that may be lost.", metavar="POINTS"),
-    ] = 0.5
+        float | None,
+        typer.Option(help="Points of top-1 that may be lost, where pictures judge. (default: 0.5)", metavar="POINTS"),
+    ] = None
     objective: Annotated[
         str,
         typer.Option(
@@ -40,7 +40,7 @@ class Goal:
     budget: Annotated[str, typer.Option(help="Time for everything together.", metavar="TIME")] = "5m"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_drop <= _MOST_POINTS:
+        if self.max_drop is not None and not 0 <= self.max_drop <= _MOST_POINTS:
             raise InputError(f"--max-drop must be 0 to 100 points, not {self.max_drop:g}")
 
 
@@ -74,7 +74,7 @@ def main(
 
         settings = TuneSettings(
             objective=choice("--objective", goal.objective, Objective),
-            max_drop=goal.max_drop / 100,
+            max_drop=None if goal.max_drop is None else goal.max_drop / _MOST_POINTS,
             threads=where.threads,
             budget_s=seconds(goal.budget),
         )

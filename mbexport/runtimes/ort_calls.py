@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mbexport.errors import ArtifactError, EngineError, MissingPackageError
+from mbexport.runtimes import raise_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,6 +36,7 @@ def import_onnxruntime() -> ModuleType:
     except ModuleNotFoundError as error:
         raise MissingPackageError(f"onnxruntime is not installed; {INSTALL}") from error
     except ImportError as error:
+        raise_interrupt(error)
         raise MissingPackageError(f"onnxruntime is broken ({error}); {INSTALL} --force-reinstall") from error
     if not hasattr(onnxruntime, "InferenceSession"):  # what removing one of two onnxruntime packages leaves behind
         raise MissingPackageError(f"onnxruntime is broken (it holds no code); {INSTALL} --force-reinstall")

@@ -1,4 +1,4 @@
-"""Each variant's accuracy, judged once and before any is timed."""
+"""Each variant's accuracy, judged once and before any is timed, float32's own included."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mbexport.errors import ArtifactError, EngineError
-from mbexport.profile import AccuracyCheck
 from mbexport.tune.answers import answers_of
+from mbexport.tune.exactness import Exactness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from mbexport.profile import AccuracyCheck
     from mbexport.tune.answers import Answers, Arrays
     from mbexport.tune.variants import Variant
     from mbexport.tune.yardstick import PictureYardstick, SqnrYardstick
 
     Tell = Callable[[str], None]
 
-_FLOAT32 = AccuracyCheck(rule="float32", inside=True)
 _FEWEST = 100
 """Pictures that are answered however little time there is."""
 
@@ -41,7 +41,7 @@ class Accuracies:
 
     judged: list[Judged] = field(default_factory=list)
     failed: dict[Variant, str] = field(default_factory=dict)
-    """Why an engine could not run one."""
+    """Why an engine could not run one, or that it gave wrong answers in float32."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -61,11 +61,13 @@ def judge_all(
         tell: called with what is being done.
 
     Raises:
-        EngineError: no engine can run the float32 model.
+        ArtifactError: the artifact's stored reference cannot be read, or proves nothing.
+        EngineError: no engine can run the float32 model, or all give wrong answers.
         MissingError: an engine or device is not here.
     """
     found = Accuracies()
-    exact, count = _exact(variants, stick, threads, time_s, tell, found)
+    exactness = Exactness.of(stick.artifact)
+    exact, count = _exact(variants, stick, exactness, threads=threads, time_s=time_s, tell=tell, found=found)
     float_defaults: dict[str, str] = {}
     seen = _Seen()
     for variant in variants:
@@ -78,16 +80,14 @@ def judge_all(
                 float_defaults[variant.target] = precision
                 if precision == "f32":
                     continue
-            check = _FLOAT32
-            if precision != "f32" or not variant.is_float32:
-                answers = answers_of(variant, stick.probe(count), threads).outputs
-                if not seen.add(variant, answers):
-                    continue
-                check = stick.check(exact.outputs, answers)
+            if variant.is_float32:
+                exactness.require(variant, threads)
+            answers = answers_of(variant, stick.probe(count), threads).outputs
+            if seen.add(variant, answers):
+                check = stick.check_float32 if variant.is_float32 else stick.check
+                found.judged.append(Judged(variant, precision, check(exact.outputs, answers)))
         except (ArtifactError, EngineError) as error:
             found.failed[variant] = str(error)
-            continue
-        found.judged.append(Judged(variant, precision, check))
     return found
 
 
@@ -113,24 +113,27 @@ def _is_double(variant: Variant, float_defaults: dict[str, str]) -> bool:
 def _exact(
     variants: Sequence[Variant],
     stick: PictureYardstick | SqnrYardstick,
+    exactness: Exactness,
+    *,
     threads: int,
     time_s: float,
     tell: Tell,
     found: Accuracies,
 ) -> tuple[Answers, int]:
-    """Float32's answers, from the first runtime that gives them, and how many pictures the time allows for the rest."""
+    """Float32's answers, from the first runtime that gives right ones, and how many pictures the rest have time for."""
     reason = "nothing to run"
     for variant in variants:
         if not variant.is_float32:
             break
         tell(f"answers of {variant.artifact.manifest.slug} {variant.target} in float32")
         try:
+            exactness.require(variant, threads)
             answers = answers_of(variant, stick.probe(), threads)
         except (ArtifactError, EngineError) as error:
             found.failed[variant] = reason = str(error)
             continue
         all_pictures = stick.probe().count
-        others = sum(not each.is_float32 for each in variants)
+        others = len(variants) - 1
         each_s = answers.seconds / all_pictures
         count = max(_FEWEST, int((time_s - answers.seconds) / (each_s * max(others, 1))))
         if count < all_pictures:

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mbexport.bench import statistics
-from mbexport.bench.spread import percentile_interval
-from mbexport.errors import EngineError
+from mbexport.errors import EngineError, InputError
 from mbexport.profile import Trial
 from mbexport.thresholds import BENCH_LEAST_REPLICATES
 from mbexport.tune.candidates import Candidate
-from mbexport.tune.halving import Timed
-from mbexport.tune.timing import P90, P99, cost_s, ratio_of, tail_share
+from mbexport.tune.halving import LATE, Timed
+from mbexport.tune.timing import P90, P99, cost_s, p50_interval_s, ratio_of, tail_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +30,8 @@ class Choice:
     best: Candidate
     go: bool
     over_float32: Ratio
-    over_defaults: Ratio
+    over_defaults: Ratio | None
+    """None where float32 at the defaults of the same runtime was not in the last rung."""
     tail: float = P99
     """The percentile that stood for p99."""
     notes: list[str] = field(default_factory=list)
@@ -48,10 +48,12 @@ def chosen(games: Tournament, finalists: Sequence[Candidate], plain: Sequence[Ca
 
     Raises:
         EngineError: nothing in float32 was left in the last rung.
+        InputError: the budget ended before the rounds that a decision needs.
     """
     there = [one for one in finalists if one in games.timed and one not in games.outcomes]
+    _require_rounds(games, finalists, there)
     answers = {one: games.timed[one].answers for one in there}
-    tail = tail_share(list(answers.values())) if there else 0.5
+    tail = tail_share(list(answers.values()))
 
     def cost(candidate: Candidate) -> float:
         return cost_s(answers[candidate], games.objective, tail)
@@ -60,32 +62,36 @@ def chosen(games: Tournament, finalists: Sequence[Candidate], plain: Sequence[Ca
         return ratio_of(answers[slow], answers[fast], games.objective, tail)
 
     def is_faster(fast: Candidate, slow: Candidate) -> bool:
-        enough = len(answers[fast]) >= BENCH_LEAST_REPLICATES
-        return enough and ratio(slow, fast).ci[0] > 1
+        return ratio(slow, fast).ci[0] > 1
+
+    def is_narrower(one: Candidate) -> bool:
+        """By what the engine computed in: one that widens an int8 file to float32 gives nothing for its loss."""
+        return answers[one][0].precision != "f32"
 
     def settled(fastest: Candidate) -> Candidate:
         usual = fastest.without_options
-        is_told = usual in answers and len(answers[usual]) >= BENCH_LEAST_REPLICATES
-        return usual if is_told and not is_faster(fastest, usual) else fastest
+        return usual if usual in answers and not is_faster(fastest, usual) else fastest
 
     in_float32 = sorted((one for one in there if one.variant.is_float32), key=cost)
     if not in_float32:
-        raise EngineError("nothing in float32 could be timed in the last rung; try again, or a larger --budget")
+        why = next(why for one, why in games.outcomes.items() if one in finalists and one.variant.is_float32)
+        raise EngineError(f"nothing in float32 could be timed in the last rung; {why}")
     best32 = in_float32[0]
-    narrower = [settled(one) for one in sorted(there, key=cost) if not one.variant.is_float32]
+    narrower = [settled(one) for one in sorted(there, key=cost) if is_narrower(one)]
     best = next((one for one in narrower[:1] if is_faster(one, best32)), settled(best32))
-    defaults = [one for one in plain if one in answers]
-    same = [one for one in defaults if one.variant.target == best.variant.target] or defaults or [best32]
+    defaults = [one for one in plain if one in answers and one.variant.target == best.variant.target]
     for one in there:
         games.outcomes[one] = _outcome(one, best, ratio(one, best))
+        if not one.variant.is_float32 and not is_narrower(one):
+            games.outcomes[one] += "; the engine computes it in float32"
     return Choice(
         games=games,
         best=best,
-        go=not best.variant.is_float32,
+        go=is_narrower(best),
         over_float32=ratio(best32, best),
-        over_defaults=ratio(same[0], best),
+        over_defaults=ratio(defaults[0], best) if defaults else None,
         tail=tail,
-        notes=list(_notes(games, there, tail)),
+        notes=list(_notes(games, tail)),
     )
 
 
@@ -128,12 +134,11 @@ def _figures(timed: Timed) -> dict[str, Any]:
     if not groups_s:
         return {}
     samples_s = [sample for group_s in groups_s for sample in group_s]
-    enough = len(groups_s) >= BENCH_LEAST_REPLICATES
     return {
         "rung": timed.rung,
         "processes": len(groups_s),
         "p50_s": statistics.median(samples_s),
-        "p50_ci_s": percentile_interval(groups_s, 0.5) if enough else None,
+        "p50_ci_s": p50_interval_s(timed.answers),
         "p99_s": statistics.percentile(samples_s, 0.99),
         "throughput_per_s": 1 / cost_s(timed.answers, "throughput"),
     }
@@ -151,10 +156,21 @@ def _outcome(candidate: Candidate, best: Candidate, times: Ratio) -> str:
     return f"{times.value:.2f} x the chosen one's time [{low:.2f}, {high:.2f}]"
 
 
-def _notes(games: Tournament, there: Sequence[Candidate], tail: float) -> Iterator[str]:
-    rounds = min(len(games.timed[one].answers) for one in there)
-    if rounds < BENCH_LEAST_REPLICATES:
-        yield f"the last rung had time for {rounds} rounds, too few to prove anything; give a larger --budget"
+def _require_rounds(games: Tournament, finalists: Sequence[Candidate], there: Sequence[Candidate]) -> None:
+    """Raises:
+    InputError: the time was spent before the rounds that a decision needs.
+    """
+    rounds = min((len(games.timed[one].answers) for one in there), default=0)
+    late = any(games.outcomes.get(one) == LATE for one in finalists)
+    if (there or late) and rounds < BENCH_LEAST_REPLICATES:
+        raise InputError(
+            f"the budget of {games.deadline.budget_s:g} s was spent after {rounds} of the {BENCH_LEAST_REPLICATES} "
+            "rounds that a decision needs; nothing was stored; give a larger --budget, fewer runtimes (--runtime), or "
+            "a quieter machine"
+        )
+
+
+def _notes(games: Tournament, tail: float) -> Iterator[str]:
     if games.objective == "p99" and tail < P99:
         told = "p50" if tail < P90 else "p90"
         yield f"too few samples for p99 in the last rung, so {told} decided; give a larger --budget"

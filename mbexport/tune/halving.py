@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Tell = Callable[[str], None]
 
 MOST_ROUNDS = 9
+LATE = "not timed: the time for this rung was spent"
 _RECENT = 10
 
 
@@ -63,6 +64,8 @@ class Tournament:
     """What became of those that are out."""
     _walls_s: list[float] = field(default_factory=list)
     """What each process took, from start to end."""
+    _own_s: dict[Candidate, float] = field(default_factory=dict)
+    """The same of each candidate's last one."""
     _rung: int = 0
 
     def rung(self, candidates: Iterable[Candidate], limits: Limits, rounds: int, until: float) -> list[Candidate]:
@@ -75,7 +78,7 @@ class Tournament:
         found = {candidate: Timed(self._rung) for candidate in candidates}
         began_s = self.deadline.left_s()
         for turn in range(rounds):
-            self.tell(f"rung {self._rung}, round {turn + 1} of up to {rounds}: {len(found)} candidates")
+            self.tell(f"rung {self._rung}, round {turn + 1} of up to {rounds}, candidates: {len(found)}")
             if turn and self.deadline.left_s(until) < (began_s - self.deadline.left_s()) / turn:
                 break
             self._round(found, limits, until)
@@ -87,10 +90,10 @@ class Tournament:
 
     def _round(self, found: dict[Candidate, Timed], limits: Limits, until: float) -> None:
         for candidate, timed in list(found.items()):
-            if self.deadline.left_s(until) < max(self._walls_s, default=0.0):
+            if self.deadline.left_s(until) < self._expected_s(candidate):
                 if timed.answers:
                     return
-                self.outcomes[candidate] = "not timed: the time for this rung was spent"
+                self.outcomes[candidate] = LATE
                 del found[candidate]
             elif not self._time(candidate, limits, timed):
                 del found[candidate]
@@ -110,6 +113,10 @@ class Tournament:
         typical_s = sum(last_s) / len(last_s)
         return math.floor(self.deadline.left_s() / (candidates * typical_s))
 
+    def _expected_s(self, candidate: Candidate) -> float:
+        """What its next process takes: what its last one took, or before its first as little as any did."""
+        return self._own_s.get(candidate) or min(self._walls_s, default=0.0)
+
     def _time(self, candidate: Candidate, limits: Limits, timed: Timed) -> bool:
         """Whether its process measured."""
         began_s = time.monotonic()
@@ -124,5 +131,6 @@ class Tournament:
         except (EngineError, ProcessError) as error:
             self.outcomes[candidate] = f"could not be timed: {error}"
             return False
-        self._walls_s.append(time.monotonic() - began_s)
+        self._own_s[candidate] = time.monotonic() - began_s
+        self._walls_s.append(self._own_s[candidate])
         return True

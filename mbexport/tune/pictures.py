@@ -13,7 +13,7 @@ from mbexport.errors import PictureError
 from mbexport.folders import LabelledPicture, labelled_set, names_classes, some_pictures, take_evenly
 from mbexport.images import picture, picture_size
 from mbexport.predict import FailedPicture, none_readable
-from mbexport.quantize.shown import FEW_PICTURES
+from mbexport.quantize.shown import FEW_PICTURES, LEAST_PICTURES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -58,8 +58,8 @@ def show(artifact: Artifact, output: OutputContract, images: Path, threads: int,
     most = max(FEW_PICTURES, min(MOST_PICTURES, _MOST_BYTES // (3 * height * width)))
     fresh = [each for each in chosen if not calibrated or _digest(each.path) not in calibrated]
     if len(fresh) < len(chosen):
-        notes.append(_calibrated_text(len(chosen) - len(fresh), enough=len(fresh) >= FEW_PICTURES))
-    taken = take_evenly(fresh if len(fresh) >= FEW_PICTURES else chosen, most)
+        notes.append(_calibrated_text(len(chosen) - len(fresh), enough=len(fresh) >= LEAST_PICTURES))
+    taken = take_evenly(fresh if len(fresh) >= LEAST_PICTURES else chosen, most)
     order = np.random.default_rng(0).permutation(len(taken))
     pixels, labels, failed = _decoded([taken[at] for at in order], contract, threads)
     if not pixels:

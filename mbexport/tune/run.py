@@ -24,7 +24,7 @@ from mbexport.tune.choice import trials_of
 from mbexport.tune.halving import Deadline, Tournament
 from mbexport.tune.rungs import play
 from mbexport.tune.variants import family, variants_of
-from mbexport.tune.yardstick import yardstick
+from mbexport.tune.yardstick import SqnrYardstick, yardstick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     Tell = Callable[[str], None]
 
+USUAL_DROP = 0.005
 _ACCURACY = 0.25
 """Share of the budget after which judging accuracy should be over."""
 _PROCESS_S = 1.3
@@ -47,11 +48,16 @@ class TuneSettings:
     """What is asked."""
 
     objective: Objective = "p50"
-    max_drop: float = 0.005
-    """Of top-1, as a share of 1."""
+    max_drop: float | None = None
+    """Of top-1, as a share of 1; None means :data:`USUAL_DROP`. A note says where one that was given is not applied."""
     threads: int | None = None
     """The only number to try; None means all that this process may use."""
     budget_s: float = 300.0
+
+    @property
+    def limit(self) -> float:
+        """Of what top-1 may lose, as a share of 1."""
+        return USUAL_DROP if self.max_drop is None else self.max_drop
 
 
 class TuneReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,14 +94,16 @@ def tune(
         artifact: a checked one in float32; those of narrower precision beside it are tried too.
         targets: targets that are here; see :func:`mbexport.runtimes.resolve_targets`.
         settings: by what to choose, and how long it may take.
-        images: labelled or unlabelled pictures; None judges by numbers.
+        images: labelled or unlabelled pictures; None judges by numbers, and int8 and f16 files of trained weights not
+            at all.
         profiles: the folder of all machines' profiles; made when needed.
         tell: called with what is being done.
 
     Raises:
         DocumentError: a stored profile of this machine is damaged or of a newer schema version.
+        ArtifactError: the artifact's stored reference cannot be read, or proves nothing.
         EngineError: no runtime runs the float32 model.
-        InputError: not in float32, or pictures, threads or a budget that cannot be.
+        InputError: not in float32, or pictures, threads or a budget that cannot be or was too small to decide.
         MissingError: an engine or a device is not here.
         OutputError: ``profiles`` cannot be written to.
     """
@@ -110,15 +118,18 @@ def tune(
     serde.refuse_unwritable(path.parent)
     refuse_other_machines(read_folder(path.parent), machine)
     artifacts, notes = family(artifact)
-    variants = variants_of(artifacts, targets)
     cores = settings.threads or plan.threads
-    _refuse_small(settings, len(variants))
+    _refuse_small(settings, len(variants_of(artifacts, targets)))
     tell("look at the pictures" if images else "work out bf16's own noise")
-    stick = yardstick(artifact, artifacts[1:], images, settings.max_drop, cores)
+    stick = yardstick(artifact, artifacts[1:], images, settings.limit, cores)
+    if settings.max_drop is not None and isinstance(stick, SqnrYardstick):
+        notes.append("--max-drop was not applied: it is of top-1, and SQNR judged")
+    variants = variants_of(artifacts if stick.judges_files else [artifact], targets)
     accuracies = judge_all(variants, stick, cores, deadline.left_s(_ACCURACY), tell)
     games = Tournament(settings.objective, deadline, tell)
     choice = play(games, accuracies.judged, plan, machine, settings.threads)
     tuned = _tuned(choice, accuracies, settings)
+    tell("keep what was found")  # an interrupt that an import swallowed ends here
     replaced = _store(path, artifact, machine, tuned)
     return TuneReport(
         artifact=str(artifact.path),
@@ -150,7 +161,7 @@ def _tuned(choice: Choice, accuracies: Accuracies, settings: TuneSettings) -> Tu
     last = choice.games.timed[choice.best].answers[0]
     return TunedConfiguration(
         objective=settings.objective,
-        max_drop=settings.max_drop,
+        max_drop=settings.limit,
         go=choice.go,
         configuration=choice.best.configuration,
         precision=last.precision,

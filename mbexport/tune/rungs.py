@@ -6,11 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from mbexport.bench.timing import Limits
-from mbexport.errors import EngineError
+from mbexport.errors import EngineError, InputError
 from mbexport.thresholds import BENCH_LEAST_REPLICATES
 from mbexport.tune.candidates import first_candidates, with_options
 from mbexport.tune.choice import chosen
-from mbexport.tune.halving import MOST_ROUNDS
+from mbexport.tune.halving import LATE, MOST_ROUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FIRST, _SECOND, _THIRD = 0.45, 0.65, 0.98
 """Shares of the budget after which each rung should be over."""
-_SHORT, _LONGER = Limits(20, 0.25, 0.5), Limits(30, 0.4, 1.0)
+_SHORT, _LONGER = Limits(10, 0.12, 0.3), Limits(30, 0.4, 1.0)
 _LAST, _LAST_P99 = Limits(50, 0.6, 2.0), Limits(138, 0.6, 4.0)
 """What each process measures in the first rung, the second and the last; five with the last one's hold a p99."""
 _KEPT = 3
@@ -47,10 +47,11 @@ def play(
 
     Raises:
         EngineError: nothing in float32 could be timed.
+        InputError: the time for a rung was spent before float32 was timed, or the last one often enough to decide.
     """
     entered = first_candidates(judged, games.objective, plan, threads)
     plain = [one for one in entered if _is_plain(one, threads or plan.threads)]
-    ranked = games.rung(entered, _SHORT, 1, _FIRST)
+    ranked = games.rung(entered, _SHORT, 2, _FIRST)  # the better of two counts: a neighbour may have disturbed one
     kept = _survivors(games, ranked, plain, max(_FINALISTS, math.ceil(len(ranked) / _KEPT)))
     optional = [other for one in kept[:_FINALISTS] + _best_float32(kept) for other in with_options(one, machine)]
     ranked = games.rung(dict.fromkeys([*kept, *optional]), _LONGER, 2, _SECOND)
@@ -96,10 +97,18 @@ def _survivors(
 def _require_float32(games: Tournament, ranked: Sequence[Candidate]) -> None:
     """Raises:
     EngineError: nothing in float32 could be timed.
+    InputError: there was no time for it.
     """
-    if not _best_float32(ranked):
-        one, reason = next((one, why) for one, why in reversed(games.outcomes.items()) if one.variant.is_float32)
-        raise EngineError(f"nothing in float32 could be timed; {one.variant.target}: {reason}")
+    if _best_float32(ranked):
+        return
+    outcomes = [(one, why) for one, why in reversed(games.outcomes.items()) if one.variant.is_float32]
+    if any(why == LATE for _, why in outcomes):
+        raise InputError(
+            f"the budget of {games.deadline.budget_s:g} s was spent before float32 was timed; "
+            "give a larger --budget, or fewer runtimes (--runtime)"
+        )
+    one, reason = outcomes[0]
+    raise EngineError(f"nothing in float32 could be timed; {one.variant.target}: {reason}")
 
 
 def _best_float32(ranked: Sequence[Candidate]) -> list[Candidate]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mbexport.bench import statistics
 from mbexport.profile import Ratio
+from mbexport.thresholds import BENCH_LEAST_REPLICATES as LEAST_ROUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     Answers = Sequence[WorkerAnswer]
 
 P99, P90 = 0.99, 0.9
-_RESAMPLES = 499
 _POINTS = 400
 """So many evenly spaced quantiles stand for a process's samples where it has more."""
 _ROUNDING = 1e-12
@@ -50,20 +51,58 @@ def cost_s(answers: Answers, objective: Objective, tail: float = P99) -> float:
 def ratio_of(slow: Answers, fast: Answers, objective: Objective, tail: float = P99) -> Ratio:
     """How many times faster ``fast`` is, from processes that took turns: the first of each ran in one round, and so on.
 
-    The 95% interval is a percentile bootstrap over rounds, so what drifted from round to round, in both alike, does not
-    widen it.
+    What drifted from round to round, in both alike, does not widen the 95% interval, for a round is one pair.
+
+    - p50 and throughput: the geometric mean of the rounds' ratios, with Student's t interval of their logarithms.
+    - p99: the ratio of the pooled samples' percentiles, since one process has too few of them for its own. Its interval
+      is Student's t of the jackknife over rounds (Miller, "The jackknife: a review", 1974), of logarithms too. In
+      simulations of 3 to 9 rounds of 138 calls with a heavy tail it held the truth with 93 to 94%.
+
+    Raises:
+        ValueError: fewer rounds than an interval needs (:data:`mbexport.thresholds.BENCH_LEAST_REPLICATES`).
     """
     rounds = min(len(slow), len(fast))
-    drawn = np.random.default_rng(0).integers(0, rounds, (_RESAMPLES, rounds))
-    times = np.vstack([np.ones(rounds), (drawn[:, :, None] == np.arange(rounds)).sum(axis=1)])
+    if rounds < LEAST_ROUNDS:
+        raise ValueError(f"an interval needs {LEAST_ROUNDS} rounds, not {rounds}")
+    single = np.eye(rounds)
+    if objective != "p99":
+        value, *ends = _student(_log_ratios(slow, fast, single, objective, tail))
+    else:
+        (whole,) = _log_ratios(slow, fast, np.ones((1, rounds)), objective, tail)
+        without = _log_ratios(slow, fast, 1 - single, objective, tail)
+        middle, low, high = _student(rounds * whole - (rounds - 1) * without)
+        value, ends = float(whole), [whole + low - middle, whole + high - middle]
+    return Ratio(value=math.exp(value), ci=(math.exp(ends[0]), math.exp(ends[1])))
+
+
+def p50_interval_s(answers: Answers) -> tuple[float, float] | None:
+    """95% interval of a process's median, Student's t of the logarithms; None of fewer processes than that needs."""
+    if len(answers) < LEAST_ROUNDS:
+        return None
+    _, low, high = _student(np.log(_costs_s(answers, np.eye(len(answers)), "p50", P99)))
+    return math.exp(low), math.exp(high)
+
+
+def _log_ratios(
+    slow: Answers, fast: Answers, times: NDArray[np.float64], objective: Objective, tail: float
+) -> NDArray[np.float64]:
+    """For each row of ``times``, see :func:`_costs_s`."""
+    rounds = times.shape[1]
     slows_s, fasts_s = (_costs_s(side[:rounds], times, objective, tail) for side in (slow, fast))
-    value, *others = (slows_s / fasts_s).tolist()
-    low, high = np.quantile(others, [0.025, 0.975])
-    return Ratio(value=value, ci=(min(float(low), value), max(float(high), value)))
+    return np.log(slows_s / fasts_s)
+
+
+def _student(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """The mean of independent values, and the ends of its 95% interval."""
+    from scipy.special import stdtrit
+
+    mean = float(values.mean())
+    half = float(stdtrit(values.size - 1, 0.975) * values.std(ddof=1) / math.sqrt(values.size))
+    return mean, mean - half, mean + half
 
 
 def _costs_s(answers: Answers, times: NDArray[np.float64], objective: Objective, tail: float) -> NDArray[np.float64]:
-    """The figure of each row of ``times`` (draws, processes), which says how often each process was drawn."""
+    """The figure of each row of ``times`` (rows, processes), which says how often each process counts."""
     samples_s = [np.array(answer.replicate.samples_ns, np.float64) * 1e-9 for answer in answers]
     calls = np.array([each.size for each in samples_s])
     if objective == "throughput":  # of calls: how many pictures each has is the same on both sides of a ratio
@@ -78,8 +117,8 @@ def _costs_s(answers: Answers, times: NDArray[np.float64], objective: Objective,
     reached = np.cumsum(weights, axis=1)
     share = tail if objective == "p99" else 0.5
     places = (reached < share * reached[:, -1:] * (1 - _ROUNDING)).sum(axis=1)
-    drawn_s: NDArray[np.float64] = values[order][np.minimum(places, values.size - 1)]
-    return drawn_s
+    found_s: NDArray[np.float64] = values[order][np.minimum(places, values.size - 1)]
+    return found_s
 
 
 def _sketch(samples_s: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def tuned_cells(artifacts: Sequence[Artifact], profiles: Path) -> tuple[list[Artifact], list[Cell]]:
     """The stored configurations of each float32 artifact on this machine, and the artifacts that they run.
 
+    Of each objective it is the one with the strictest accuracy limit of those whose files lie here.
+
     Raises:
         DocumentError: the stored profile is damaged or of a newer schema version.
         InputError: there is none for this machine, or it is of another model.onnx or model file than lies here now.
@@ -43,8 +45,19 @@ def _of(artifact: Artifact, profiles: Path, machine: Hardware) -> Iterator[tuple
     if profile is None or not profile.tuned:
         _refuse(artifact, f"{profiles} holds no tuned configuration of {artifact.manifest.slug} for this machine")
     _check(artifact, path, profile, machine)
-    for tuned in profile.tuned:
-        yield _pair(artifact, members, tuned.configuration)
+    usable: dict[str, tuple[Artifact, Cell]] = {}
+    for tuned in profile.tuned:  # of each objective the strictest limit first
+        pair = _pair(members, tuned.configuration)
+        if pair is not None:
+            usable.setdefault(tuned.objective, pair)
+    if not usable:
+        wanted = profile.tuned[0].configuration
+        _refuse(
+            artifact,
+            f"the tuned configuration runs {wanted.model} of {wanted.artifact} (sha256 {wanted.model_sha256[:12]}...), "
+            f"which does not lie beside {artifact.path} any more",
+        )
+    yield from usable.values()
 
 
 def _check(artifact: Artifact, path: Path, profile: LatencyProfile, machine: Hardware) -> None:
@@ -55,15 +68,12 @@ def _check(artifact: Artifact, path: Path, profile: LatencyProfile, machine: Har
         _refuse(artifact, f"{path} was tuned with another model.onnx (sha256 {then}..., now {now}...)")
 
 
-def _pair(artifact: Artifact, members: Sequence[Artifact], wanted: Configuration) -> tuple[Artifact, Cell]:
+def _pair(members: Sequence[Artifact], wanted: Configuration) -> tuple[Artifact, Cell] | None:
+    """None where its file does not lie here any more."""
     for member in members:
         if member.sha256 == wanted.sha256 and member.manifest.files.get(wanted.model) == wanted.model_sha256:
             return member, _cell(member, wanted)
-    return _refuse(
-        artifact,
-        f"the tuned configuration runs {wanted.model} of {wanted.artifact} (sha256 {wanted.model_sha256[:12]}...), "
-        f"which does not lie beside {artifact.path} any more",
-    )
+    return None
 
 
 def _cell(member: Artifact, wanted: Configuration) -> Cell:

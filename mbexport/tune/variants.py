@@ -66,6 +66,8 @@ def family(artifact: Artifact) -> tuple[list[Artifact], list[str]]:
     for name in NARROWER:
         folder = place.with_name(f"{place.name}_{name}")
         if not (folder / MANIFEST).is_file():
+            if name == "int8":
+                notes.append(f"no {folder.name} beside it: mbexport quantize {artifact.path} --images DIR makes one")
             continue
         try:
             sibling = read_artifact(folder)

@@ -9,8 +9,10 @@ from mbexport.artifact import MODEL, read_reference
 from mbexport.classifier import classifier_outputs
 from mbexport.errors import InputError
 from mbexport.images import network_input, picture_size
-from mbexport.quantize.shown import FEW_PICTURES
+from mbexport.profile import AccuracyCheck
+from mbexport.quantize.shown import FEW_PICTURES, LEAST_PICTURES
 from mbexport.tune.answers import Probe
+from mbexport.tune.exactness import require_same_classes
 from mbexport.tune.judging import check_pictures, check_sqnr
 from mbexport.tune.pictures import show
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from mbexport.artifact import Artifact
     from mbexport.manifest import OutputContract
     from mbexport.predict import FailedPicture
-    from mbexport.profile import AccuracyCheck
 
     Arrays = Mapping[str, NDArray[Any]]
 
@@ -41,6 +42,11 @@ class PictureYardstick:
     """As a share of 1."""
     failed: list[FailedPicture] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def judges_files(self) -> bool:
+        """Whether int8 and f16 files can be judged."""
+        return True
 
     def probe(self, count: int | None = None) -> Probe:
         """The first ``count`` pictures, or all."""
@@ -59,6 +65,16 @@ class PictureYardstick:
         labels = None if self.labels is None else self.labels[:count]
         return check_pictures(self.output, exact[self.output.name][:count], answers, labels, self.max_drop)
 
+    def check_float32(self, exact: Arrays, other: Arrays) -> AccuracyCheck:
+        """Require float32's classes of another runtime's float32.
+
+        Raises:
+            EngineError: they are others.
+        """
+        answers = other[self.output.name]
+        require_same_classes(self.output, exact[self.output.name][: len(answers)], answers)
+        return AccuracyCheck(rule="float32", inside=True, pictures=len(answers))
+
 
 @dataclass(frozen=True)
 class SqnrYardstick:
@@ -69,6 +85,8 @@ class SqnrYardstick:
     truth: Arrays
     floors_db: Mapping[str, float]
     """Output -> bf16's own SQNR on these inputs."""
+    judges_files: bool
+    """Whether int8 and f16 files can be judged: of trained weights, only by pictures."""
     failed: list[FailedPicture] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -89,11 +107,19 @@ class SqnrYardstick:
         truth = {name: array[:count] for name, array in self.truth.items()}
         return check_sqnr(self.artifact.manifest.outputs, truth, narrow, self.floors_db)
 
+    def check_float32(self, exact: Arrays, other: Arrays) -> AccuracyCheck:  # noqa: ARG002 - as of pictures
+        """These inputs are those on which float32 was held to its own limit before."""
+        return AccuracyCheck(rule="float32", inside=True, pictures=len(next(iter(other.values()))))
+
 
 def yardstick(
     artifact: Artifact, siblings: Sequence[Artifact], images: Path | None, max_drop: float, threads: int
 ) -> PictureYardstick | SqnrYardstick:
     """Pictures where they can tell something, else the stored reference.
+
+    As in ``quantize``, trained weights that classify are judged by classes and nothing else: a distance that random
+    weights would be allowed can cost trained ones many points. So without pictures only bf16 of the float32 file is
+    judged, by its distance.
 
     Args:
         artifact: in float32.
@@ -106,22 +132,32 @@ def yardstick(
         InputError: no such folder, no picture in it can be read, or its labels do not fit the network.
         ArtifactError: the stored reference cannot be read.
     """
-    if images is None:
-        return _sqnr(artifact, ["no --images: judged by SQNR on the artifact's reference inputs, not by top-1"])
-    if not images.exists():
+    if images is not None and not images.exists():
         raise InputError(f"{images} does not exist; give a folder with one folder a class, or one of pictures")
+    unseen = "" if images is None else ", and --images was not looked at"
     if artifact.manifest.weights.kind == "random":
-        return _sqnr(artifact, ["random weights tell no classes apart: judged by SQNR, and --images was not looked at"])
+        return _sqnr(artifact, [f"random weights tell no classes apart: judged by SQNR{unseen}"], judges_files=True)
     if all(output.kind == "features" for output in artifact.manifest.outputs):
-        return _sqnr(artifact, ["the network does not classify: judged by SQNR, and --images was not looked at"])
+        return _sqnr(artifact, [f"the network does not classify: judged by SQNR{unseen}"], judges_files=True)
+    if images is None:
+        return _sqnr(artifact, [f"no --images: {_unjudged(siblings)}"], judges_files=False)
+    output, *others = classifier_outputs(artifact)
     calibrated = {digest for each in siblings for digest in _calibration_of(each)}
-    output = classifier_outputs(artifact)[0]
     shown = show(artifact, output, images, threads, calibrated)
     count = len(shown.pixels)
-    if count >= FEW_PICTURES:
-        return PictureYardstick(artifact, output, shown.pixels, shown.labels, max_drop, shown.failed, shown.notes)
-    few = f"{count} pictures are too few to judge by ({FEW_PICTURES} are needed): judged by SQNR on reference inputs"
-    return _sqnr(artifact, [*shown.notes, few], shown.failed)
+    if count < LEAST_PICTURES:
+        few = f"too few pictures to judge by ({count}, at least {LEAST_PICTURES} are needed): {_unjudged(siblings)}"
+        return _sqnr(artifact, [*shown.notes, few], shown.failed, judges_files=False)
+    notes = [*shown.notes, *([f"only {count} pictures judge: what they show is thin"] if count < FEW_PICTURES else [])]
+    notes += [f"judged by {output.name} alone, not {other.name}" for other in others]
+    return PictureYardstick(artifact, output, shown.pixels, shown.labels, max_drop, shown.failed, notes)
+
+
+def _unjudged(siblings: Sequence[Artifact]) -> str:
+    """What follows where trained weights have no pictures."""
+    names = ", ".join(each.path.name for each in siblings)
+    left_out = f"; left out: {names}, for which --images DIR is needed" if names else ""
+    return f"only bf16 of the float32 file is judged, by SQNR on the reference inputs{left_out}"
 
 
 def _calibration_of(artifact: Artifact) -> Sequence[str]:
@@ -130,11 +166,13 @@ def _calibration_of(artifact: Artifact) -> Sequence[str]:
     return () if derivation is None else derivation.pictures_sha256
 
 
-def _sqnr(artifact: Artifact, notes: list[str], failed: list[FailedPicture] | None = None) -> SqnrYardstick:
+def _sqnr(
+    artifact: Artifact, notes: list[str], failed: list[FailedPicture] | None = None, *, judges_files: bool
+) -> SqnrYardstick:
     import onnx
 
     from mbexport.accuracy.rounding import precision_floor_db
 
     stored = read_reference(artifact)
     floors_db = precision_floor_db(onnx.load(artifact.path / MODEL), stored.inputs, artifact.manifest.outputs, "bf16")
-    return SqnrYardstick(artifact, stored.inputs, stored.keras_float64, floors_db, failed or [], notes)
+    return SqnrYardstick(artifact, stored.inputs, stored.keras_float64, floors_db, judges_files, failed or [], notes)

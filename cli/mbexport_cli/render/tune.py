@@ -145,20 +145,23 @@ def _choice(report: "TuneReport") -> Iterator[RenderableType]:
     yield f"  sha256:  {wanted.model_sha256}"
     for name, value in wanted.options.items():
         yield f"  option:  {name}={value}"
-    yield f"  {_times(found.over_float32)} faster than the best in float32"
-    yield f"  {_times(found.over_defaults)} faster than float32 at the defaults of {wanted.runtime}"
+    if found.go:
+        yield f"  {_times(found.over_float32)} faster than the best in float32"
+    if found.over_defaults is not None:
+        yield f"  {_times(found.over_defaults)} faster than float32 at the defaults of {wanted.runtime}"
     yield f"{report.seconds:.0f} s; measure it again with: mbexport bench {report.artifact} --tuned"
     yield f"profile:  {report.profile}"
 
 
 def tuned_before(found: "TunedConfiguration") -> str:
-    """A line on what was found earlier."""
+    """Two lines on what was found earlier."""
     wanted = found.configuration
-    options = "".join(f", {name}={value}" for name, value in wanted.options.items())
+    options = f", {_options(wanted)}" if wanted.options else ""
+    word = f"go, {_times(found.over_float32)} over float32's best" if found.go else "no-go; float32's best:"
     return (
-        f"tuned for {found.objective} on {found.tuned_on[:10]}: {wanted.runtime} {wanted.mode}, {found.precision}, "
-        f"threads {_threads(wanted)}, batch {wanted.batch}{options}; {_times(found.over_float32)} faster than the best "
-        "in float32; measure with: mbexport bench --tuned"
+        f"tuned for {found.objective} on {found.tuned_on[:10]}: {word}\n"
+        f"  {wanted.runtime} {wanted.mode}, {found.precision}, {_threads(wanted)} thr., batch {wanted.batch}{options} "
+        f"(max drop {found.max_drop * 100:g})"
     )
 
 
