@@ -1,4 +1,4 @@
-"""What 8 bits cost and gain: ablation, bars, dithered weights, sensitivity of each block, NNCF, and times.
+"""What 8 bits cost and gain: ablation, bars, dithered weights, sensitivity of each block, NNCF, channels, and times.
 
     python benchmarks/precision.py --data DIR [--json FILE] [--part PART]... [--artifacts DIR] [--calibrating N]
                                    [--network NAME]... [--rounds N] [--docs FILE]
@@ -6,8 +6,8 @@
 DIR holds ``images`` (one folder a class) and ``weights``. Half of the photographs calibrate and the others judge, then
 the other way round; a figure is of all of them. What is in the ``--json`` file already is not measured again. Artifacts
 that are not in ``--artifacts`` are built there. The part ``nncf`` is left out where NNCF cannot be imported, and needs
-nothing to be built where artifacts are there. Run the part ``timing`` with nothing else running. Exits 1 where a bar is
-missed or was not measured.
+nothing to be built where artifacts are there. Run ``channels`` and ``timing`` with nothing else running. Exits 1 where
+a bar is missed or was not measured.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mbexport import serde
-from precision_bench import accuracy, nncf_files, sensitivity, timing
+from precision_bench import accuracy, channels, nncf_files, sensitivity, timing
 from precision_bench.bars import bars
 from precision_bench.networks import ALL, REAL, SMALL
 from precision_bench.page import put_into, sections
@@ -41,6 +41,7 @@ PARTS: dict[str, tuple[tuple[Net, ...], Callable[[Net, Subject, Found, int], Ite
     "dithered": (REAL, lambda net, subject, found, _: accuracy.dithered(subject, net.forms, found)),
     "sensitivity": ((SMALL,), lambda _, subject, found, rounds: sensitivity.measure(subject, found, rounds)),
     "nncf": (nncf_files.NETS, lambda _, subject, found, __: nncf_files.measure(subject, found)),
+    "channels": ((SMALL,), lambda _, __, found, rounds: channels.measure(found, rounds)),
     "timing": (ALL, timing.measure),
 }
 

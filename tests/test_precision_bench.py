@@ -10,13 +10,13 @@ import pytest
 
 from mbexport.quantize.change import Change
 from mbexport.quantize.network import Network
-from mbexport.quantize.placement import Islands, place
+from mbexport.quantize.placement import Islands, place, place_all_but
 from precision_bench import judge as judging
 from precision_bench.bars import bars
 from precision_bench.networks import LARGE, SMALL
 from precision_bench.page import put_into, sections
 from precision_bench.records import Distance, Found, Judged, Timed
-from precision_bench.variants import FULL, placed, variants
+from precision_bench.variants import FULL, variants
 from tests.quantizing import mobile
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def test_each_variant_leaves_one_thing_out(form: Any) -> None:
 def test_what_stays_in_float32_is_not_placed() -> None:
     network = Network(mobile())
     left = {"one/project"}
-    assert place(network, "openvino", Islands()).products - placed(network, "openvino", left).products == left
+    assert place(network, "openvino", Islands()).products - place_all_but(network, "openvino", left).products == left
 
 
 def test_page_keeps_what_is_outside_of_its_markers(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ENGINES: list[Engine] = ["ort", "openvino"]
 SHOWN = pictures(16, seed=5)
-TIES_DB, TIES = 6.0, 0.25
+TIES_DB, TIES = 4.0, 0.25
 """So far under the rounding's own noise lies what ties make of it, and so many numbers at most take the next step."""
 
 

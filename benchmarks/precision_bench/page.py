@@ -37,6 +37,7 @@ def sections(found: Found) -> dict[str, str]:
         "dithered": _dithered,
         "sensitivity": _sensitivity,
         "others": _others,
+        "channels": _channels,
     }
     return {name: "\n".join(lines).rstrip() + "\n" for name, make in makers.items() if (lines := list(make(found)))}
 
@@ -219,3 +220,14 @@ def _others(found: Found) -> Iterator[str]:
         theirs = [one for one in found.others if (one.network, one.target) == (network, target)]
         rows += [(network, one.variant, *_figures(one), _taken(found, one)) for one in [ours, *theirs] if one]
     yield from _table(f"network|on openvino:cpu|{_FIGURES}|{_TAKEN}", rows, texts=2) if rows else ()
+
+
+def _channels(found: Found) -> Iterator[str]:
+    taken = {(one.kernel, one.channels): one.seconds for one in found.channels}
+    kernels = sorted({kernel for kernel, _ in taken})
+    rows = [
+        (str(count), *(f"{taken[kernel, count] * 1e6:.0f}" if (kernel, count) in taken else NONE for kernel in kernels))
+        for count in sorted({count for _, count in taken})
+    ]
+    heads = (f"{kernel}x{kernel}, microseconds" for kernel in kernels)
+    yield from _table("|".join(["channels", *heads]), rows, texts=0) if rows else ()

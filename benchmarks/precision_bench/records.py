@@ -64,6 +64,15 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     ratio_ci: tuple[float, float]
 
 
+class Channels(msgspec.Struct, frozen=True, kw_only=True):
+    """An 8-bit depthwise product on ONNX Runtime, one thread."""
+
+    kernel: int
+    """3 or 5, by as many."""
+    channels: int
+    seconds: float
+
+
 class Found(msgspec.Struct, kw_only=True):
     """Everything so far."""
 
@@ -75,6 +84,7 @@ class Found(msgspec.Struct, kw_only=True):
     """Of bf16 and of NNCF."""
     distances: list[Distance] = []
     sensitivity: list[Left] = []
+    channels: list[Channels] = []
     timed: list[Timed] = []
     taken_s: dict[str, float] = {}
     """Part -> seconds that it took, in all its runs."""

@@ -12,11 +12,12 @@ import onnx
 
 from mbexport.bench.statistics import median, median_interval
 from mbexport.quantize.change import change
+from mbexport.quantize.placement import place_all_but
 from precision_bench.accuracy import TARGETS, say
 from precision_bench.networks import SMALL
 from precision_bench.records import Left
 from precision_bench.timing import time_rows
-from precision_bench.variants import QUICK, placed, settled
+from precision_bench.variants import QUICK, settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,9 @@ def _of_form(subject: Subject, form: Engine, rounds: int) -> list[Left]:
         paths = {}
         for block, outputs in {EVERYTHING: set[str](), **blocks(subject)}.items():
             say(f"{subject.name}, {form}: {block} in float32" if outputs else f"{subject.name}, {form}: {block}")
-            model = settled(subject.network, placed(subject.network, form, outputs), subject.calibrating(0), QUICK)
+            model = settled(
+                subject.network, place_all_but(subject.network, form, outputs), subject.calibrating(0), QUICK
+            )
             paths[block] = Path(folder) / f"{block}.onnx"
             onnx.save(model, paths[block])
             sqnr_db[block] = _sqnr_db(subject, model, target)

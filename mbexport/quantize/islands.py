@@ -2,13 +2,14 @@
 
 The first layers are where rounding costs most: they work on few channels with wide ranges, and all that follows is
 built on them (benchmarks/precision.py measures every layer's share). They are also where 8 bits gain least time: on
-ONNX Runtime the first convolution, which reads three channels, is faster in float32. On the other hand an engine that
-computes what is left in float32 in bf16 makes an island a worse place than 8 bits. So few choices are tried, and the
-engine's own answers decide.
+ONNX Runtime the first convolution, which reads three channels, takes 3.5 times as long in 8 bits, and six networks of
+six were fastest with three products in float32. On the other hand an engine that computes what is left in float32 in
+bf16 makes an island a worse place than 8 bits. So few choices are tried, the fastest first, and the engine's own
+answers decide.
 
-On ONNX Runtime a depthwise product reads one scale for all channels. Behind a hard-swish, which cannot be rescaled,
-that costs V3 Small 1.2 dB and V3 Large nothing. float32 there is not tried: it takes V3 Small from 1.50 to 1.25 times
-as fast as float32 on one thread, and from 1.24 to 0.89 on two.
+On ONNX Runtime a depthwise product reads one scale for all channels, and a hard-swish rounds what it reads and what it
+gives. In V3 Small that is most of the noise, and where a block is narrow float32 is nearly as fast: 3 dB for a tenth of
+the time. V3 Large has one such block and does without.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from mbexport.quantize.change import change
 from mbexport.quantize.emit import quantized
 from mbexport.quantize.engine_runs import answers
 from mbexport.quantize.equalise import equalised
-from mbexport.quantize.placement import Islands, place
+from mbexport.quantize.placement import Islands, left_by, place
 from mbexport.quantize.walk import Recipe, settle
 
 if TYPE_CHECKING:
@@ -36,12 +37,17 @@ if TYPE_CHECKING:
     from mbexport.quantize.network import Network
     from mbexport.quantize.placement import Engine
 
-PREFIXES = (0, 2, 5)
-"""Products: none; the first convolution and the first depthwise one; up to the first block with a stride."""
+_CHOICES: dict[Engine, tuple[Islands, ...]] = {
+    "ort": (Islands(3), Islands(5), Islands(1), Islands(3, expanding=True)),
+    "openvino": (Islands(), Islands(2), Islands(5)),
+}
+"""By what is fastest. Products from the input on: the first convolution, the depthwise one, the 1x1 one behind it, the
+first block with a stride. A file that serves both engines has the form of the first: V2 leaves but the first
+convolution, for OpenVINO's bf16 is worse than 8 bits for the depthwise one behind it."""
 _QUICK = Recipe(equalising=False, refitting=False, making_up=False)
 """What fits weights takes most of the time, and activations are what islands are for; equalised once for all."""
 WORTH_DB = 0.75
-"""More in float32 must be better by so much than less."""
+"""What is slower must be better by so much."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Trial:
 
 
 def choose_islands(network: Network, engine: Engine, targets: Sequence[str], trial: Trial) -> Islands:
-    """The least that is within :data:`WORTH_DB` of the best, of several targets on the worst.
+    """The fastest that is within :data:`WORTH_DB` of the best, of several targets on the worst.
 
     Args:
         network: in float32.
@@ -86,11 +92,20 @@ def choose_islands(network: Network, engine: Engine, targets: Sequence[str], tri
             model.write_bytes(quantized(settled).SerializeToString())
             return min(trial.noise_db(model, target) for target in targets)
 
-        prefixes = [Islands(first) for first in PREFIXES if first < len(network.products)]
-        return _least({islands: noise_db(islands) for islands in prefixes})
+        return _first({islands: noise_db(islands) for islands in choices(network, engine)})
 
 
-def _least(found_db: dict[Islands, float]) -> Islands:
+def choices(network: Network, engine: Engine) -> list[Islands]:
+    """Those that differ and leave something to 8 bits, the fastest first."""
+    found: dict[frozenset[str], Islands] = {}
+    for islands in _CHOICES[engine]:
+        left = frozenset(left_by(network, islands))
+        if len(left) < len(network.products):
+            found.setdefault(left, islands)
+    return list(found.values()) or [Islands()]
+
+
+def _first(found_db: dict[Islands, float]) -> Islands:
     """The first that is within :data:`WORTH_DB` of the best."""
     enough_db = max(found_db.values()) - WORTH_DB
     return next(islands for islands, noise_db in found_db.items() if noise_db >= enough_db)

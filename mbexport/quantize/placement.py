@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Literal
 from mbexport.quantize.network import FUSED
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
-    from mbexport.quantize.network import Network
+    from mbexport.quantize.network import Network, Product
 
 Engine = Literal["ort", "openvino"]
 Kind = Literal["tensor", "channel", "folded", "hard-swish"]
 """One grid for the tensor; one for each channel; the same, where it can be folded into the weights on both sides, so
 that no engine need know; or one in whose numbers a hard-swish can be computed."""
 _ELEMENTWISE = {"Add", "Mul", "GlobalAveragePool"}
+_ACTIVATIONS = {*FUSED, "HardSwish", "HardSigmoid"}
+_FEW_CHANNELS = 48
+"""A 1x1 product of so few takes as long to write its results as to multiply."""
+_CHANNELS: dict[Engine, int] = {"ort": 16, "openvino": 1}
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,10 @@ class Islands:
 
     first: int = 0
     """So many products, from the input on."""
-    depthwise: bool = False
-    """Whether depthwise products behind a hard-swish do, and what they read: benchmarks/precision.py shows what that is
-    worth, and :mod:`mbexport.quantize.islands` why it is never chosen."""
+    expanding: bool = False
+    """Whether products that expand few channels into a hard-swish do, with the depthwise ones and the squeeze-excite
+    behind them: four roundings less a block, and on ONNX Runtime nearly as fast, where a hard-swish costs as much in 8
+    bits as such a product gains (docs/quantization.md has the times)."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Placement:
 
     products: frozenset[str]
     tensors: Mapping[str, Kind]
+    channels: int = 1
+    """8-bit depthwise products are computed fast on a multiple of so many."""
 
 
 def place(network: Network, engine: Engine, islands: Islands) -> Placement:
@@ -46,22 +53,52 @@ def place(network: Network, engine: Engine, islands: Islands) -> Placement:
         engine: whose form it is.
         islands: what stays in float32.
     """
-    left = set(list(network.products)[: islands.first]) | (_behind_hard_swish(network) if islands.depthwise else set())
-    products = frozenset(network.products.keys() - left)
+    return place_all_but(network, engine, left_by(network, islands))
+
+
+def left_by(network: Network, islands: Islands) -> set[str]:
+    """The products that stay in float32, by their outputs."""
+    return set(list(network.products)[: islands.first]) | (set(_expanding(network)) if islands.expanding else set())
+
+
+def place_all_but(network: Network, engine: Engine, left: Collection[str]) -> Placement:
+    """The same, where any products, by their outputs, stay in float32."""
+    products = frozenset(network.products.keys() - set(left))
     tensors: dict[str, Kind] = {network.products[output].input: "tensor" for output in products}
     tensors |= _of_openvino(network, products) if engine == "openvino" else _of_onnxruntime(network, products)
     tensors |= _foldable(network, products)
-    return Placement(products, tensors)
+    return Placement(products, tensors, _CHANNELS[engine])
 
 
-def _behind_hard_swish(network: Network) -> set[str]:
-    """The outputs of depthwise products that read a hard-swish."""
-    return {
-        product.output
-        for product in network.products.values()
-        if product.is_depthwise and product.input in network.makers
-        if network.makers[product.input].op_type == "HardSwish"
-    }
+def _expanding(network: Network) -> Iterator[str]:
+    """The outputs of the products that :attr:`Islands.expanding` is about."""
+    maps: set[str] = set()
+    """What they give, and activations of it."""
+    pools: set[str] = set()
+    """Means of that, and what comes of them."""
+    for node in network.nodes:
+        output, (read, *_) = str(node.output[0]), [*network.flowing(node), ""]
+        product = network.products.get(output)
+        if node.op_type == "GlobalAveragePool" and read in maps:
+            pools.add(output)
+        elif product is None:
+            of = maps if read in maps else pools
+            if read in of and node.op_type in _ACTIVATIONS:
+                of.add(output)
+        elif read in pools:
+            pools.add(output)
+            yield output
+        elif (product.is_depthwise and read in maps) or _expands(network, product):
+            maps.add(output)
+            yield output
+
+
+def _expands(network: Network, product: Product) -> bool:
+    reader = network.only_reader(product.output)
+    if reader is None or reader.op_type != "HardSwish" or product.groups > 1 or product.channels > _FEW_CHANNELS:
+        return False
+    last = network.only_reader(reader.output[0])
+    return last is not None and last.output[0] in network.products and network.products[last.output[0]].is_depthwise
 
 
 def _of_openvino(network: Network, products: Collection[str]) -> dict[str, Kind]:
@@ -80,7 +117,7 @@ def _of_onnxruntime(network: Network, products: Collection[str]) -> dict[str, Ki
     a hard-swish reads and gives 8-bit numbers. A Gemm is the exception, whose result stays float32.
     """
     found: dict[str, Kind] = {}
-    for output in [*products, *_resumed(network, products)]:
+    for output in products:
         reader = network.only_reader(output)
         if network.products[output].node.op_type == "Gemm" or not network.readers.get(output):
             continue
@@ -100,13 +137,6 @@ def _of_onnxruntime(network: Network, products: Collection[str]) -> dict[str, Ki
         if node.op_type in _ELEMENTWISE and rounded and not flattened and node.output[0] not in network.outputs:
             found[str(node.output[0])] = "tensor"
     return found
-
-
-def _resumed(network: Network, products: Collection[str]) -> list[str]:
-    """Float products in the midst of 8-bit ones: what they give is 8-bit again."""
-    order = list(network.products)
-    first = min((order.index(output) for output in products), default=len(order))
-    return [output for output in order[first:] if output not in products]
 
 
 def _foldable(network: Network, products: Collection[str]) -> dict[str, Kind]:

@@ -19,6 +19,7 @@ from mbexport.quantize.equalise import equalised
 from mbexport.quantize.fitting import Weights
 from mbexport.quantize.node_runs import refuse_infinite, run_node
 from mbexport.quantize.samples import take
+from mbexport.quantize.widen import widened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +52,8 @@ class Recipe:
     making_up: bool = True
     """Round weights one input at a time, the others making up for it; else each to the nearest."""
     bias_correction: bool = True
+    widening: bool = True
+    """Add channels of 0 where the engine computes another number of them slowly."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Settled:
     """A placement with all its numbers."""
 
     network: Network
-    """In float32, equalised."""
+    """In float32, equalised and widened."""
     grids: dict[str, Grid] = field(default_factory=dict)
     weights: dict[str, Weights] = field(default_factory=dict)
     """By output of the product."""
@@ -100,6 +103,8 @@ def settle(
     recipe = recipe or Recipe()
     if recipe.equalising:
         network = equalised(network, inputs)
+    if recipe.widening:
+        network = widened(network, placement.products, placement.channels)
     return _Walk(network, placement, levels, recipe).through(list(inputs))
 
 
