@@ -11,6 +11,7 @@ from mbexport.quantize.islands import Trial, choices, choose_islands
 from mbexport.quantize.kinds import weight_levels
 from mbexport.quantize.placement import Islands, left_by, place, place_all_but
 from mbexport.quantize.walk import Recipe, settle
+from mbexport.quantize.whole_pixels import with_whole_pixels
 from precision_bench.subject import BATCH
 
 if TYPE_CHECKING:
@@ -47,7 +48,12 @@ def variants(network: Network, form: Engine, chosen: Islands) -> Iterator[Varian
     yield Variant(FULL)
     placement = place(network, form, chosen)
     kinds = set(placement.tensors.values())
-    needed = {"folding": "folded" in kinds, "by_channel": "channel" in kinds, "widening": placement.channels > 1}
+    needed = {
+        "folding": "folded" in kinds,
+        "by_channel": "channel" in kinds,
+        "whole_pixels": with_whole_pixels(network, placement.tensors) is not network,
+        "widening": placement.channels > 1,
+    }
     for name in _INGREDIENTS:
         if needed.get(name, True):
             yield Variant(f"without {name.replace('_', ' ')}", Recipe(**{name: False}))

@@ -19,6 +19,7 @@ from mbexport.quantize.equalise import equalised
 from mbexport.quantize.fitting import Weights
 from mbexport.quantize.node_runs import refuse_infinite, run_node
 from mbexport.quantize.samples import take
+from mbexport.quantize.whole_pixels import with_whole_pixels
 from mbexport.quantize.widen import widened
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Recipe:
     making_up: bool = True
     """Round weights one input at a time, the others making up for it; else each to the nearest."""
     bias_correction: bool = True
+    whole_pixels: bool = True
+    """Pixels are whole numbers in 8 bits too."""
     widening: bool = True
     """Add channels of 0 where the engine computes another number of them slowly."""
 
@@ -105,6 +108,8 @@ def settle(
         network = equalised(network, inputs)
     if recipe.widening:
         network = widened(network, placement.products, placement.channels)
+    if recipe.whole_pixels:
+        network = with_whole_pixels(network, placement.tensors)
     return _Walk(network, placement, levels, recipe).through(list(inputs))
 
 
