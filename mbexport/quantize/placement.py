@@ -18,8 +18,8 @@ Kind = Literal["tensor", "channel", "folded", "hard-swish"]
 that no engine need know; or one in whose numbers a hard-swish can be computed."""
 _ELEMENTWISE = {"Add", "Mul", "GlobalAveragePool"}
 _ACTIVATIONS = {*FUSED, "HardSwish", "HardSigmoid"}
-_FEW_CHANNELS = 48
-"""A 1x1 product of so few takes as long to write its results as to multiply."""
+_SMALL = 10_000
+"""A 1x1 product of so many weights at most takes about as long to write its results as to multiply."""
 _CHANNELS: dict[Engine, int] = {"ort": 16, "openvino": 1}
 
 
@@ -30,7 +30,7 @@ class Islands:
     first: int = 0
     """So many products, from the input on."""
     expanding: bool = False
-    """Whether products that expand few channels into a hard-swish do, with the depthwise ones and the squeeze-excite
+    """Whether small products that expand channels into a hard-swish do, with the depthwise ones and the squeeze-excite
     behind them: four roundings less a block, and on ONNX Runtime nearly as fast, where a hard-swish costs as much in 8
     bits as such a product gains (docs/quantization.md has the times)."""
 
@@ -95,7 +95,7 @@ def _expanding(network: Network) -> Iterator[str]:
 
 def _expands(network: Network, product: Product) -> bool:
     reader = network.only_reader(product.output)
-    if reader is None or reader.op_type != "HardSwish" or product.groups > 1 or product.channels > _FEW_CHANNELS:
+    if reader is None or reader.op_type != "HardSwish" or product.groups > 1 or product.kernel.size > _SMALL:
         return False
     last = network.only_reader(reader.output[0])
     return last is not None and last.output[0] in network.products and network.products[last.output[0]].is_depthwise
