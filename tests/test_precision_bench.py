@@ -17,7 +17,7 @@ from precision_bench.networks import LARGE, SMALL
 from precision_bench.page import put_into, sections
 from precision_bench.records import Distance, Found, Judged, Timed
 from precision_bench.variants import FULL, variants
-from tests.quantizing import mobile
+from tests.quantizing import mobile, pictures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,12 +122,13 @@ def test_halves_are_judged_on_each_other(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("form", ["ort", "openvino"])
 def test_each_variant_leaves_one_thing_out(form: Any) -> None:
     network = Network(mobile())
-    found = list(variants(network, form, Islands()))
+    found = list(variants(network, form, Islands(), [pictures(4)]))
     assert found[0].name == FULL
     assert len({variant.name for variant in found}) == len(found)
     changed = [vars(variant.recipe) for variant in found if variant.name.startswith("without ")]
     assert all(sum(not on for on in recipe.values()) == 1 for recipe in changed)
     assert ("without by channel" in {variant.name for variant in found}) is (form == "openvino")
+    assert not {"without widening", "without whole pixels"} & {variant.name for variant in found}
 
 
 def test_what_stays_in_float32_is_not_placed() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import onnx
 import pytest
 
 from mbexport.compare import sqnr_db
@@ -16,16 +15,16 @@ from mbexport.quantize.whole_pixels import with_whole_pixels
 from mbexport.runtimes.ort_calls import run_unoptimized
 from tests.quantizing import SIDE_PX, Writer
 
-if TYPE_CHECKING:
-    import onnx
-
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 3, SIDE_PX, SIDE_PX)).astype(np.float32)
 
 
-def rescaled(offset: float = -127.5, *, side: int = 1, name: str = "x", transposed: bool = False) -> onnx.ModelProto:
+def rescaled(
+    offset: float = -127.5, *, side: int = 1, transposed: bool = False, cast: bool = False, turned: bool = False
+) -> onnx.ModelProto:
     write = Writer()
     write.constants["offset"] = np.float32(offset)
-    read = write.add("Add", [name, "offset"], "rescaled")
+    name = write.add("Cast", ["x"], "cast", to=onnx.TensorProto.FLOAT) if cast else "x"
+    read = write.add("Add", ["offset", name] if turned else [name, "offset"], "rescaled")
     if transposed:
         read = write.add("Transpose", [read], "turned", perm=[0, 1, 3, 2])
     write.conv(read, "stem", (8, 3, side), gain=0.02)
@@ -34,22 +33,22 @@ def rescaled(offset: float = -127.5, *, side: int = 1, name: str = "x", transpos
 
 def offset_of(network: Network) -> float:
     add = network.makers["rescaled"]
-    return float(network.constants[add.input[1]].item())
+    return next(float(network.constants[name].item()) for name in add.input if name in network.constants)
 
 
-@pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize("offset", [-127.5, -103.94, 3.25])
-def test_answers_stay_where_nothing_is_padded(offset: float, transposed: bool) -> None:
-    model = rescaled(offset, transposed=transposed)
-    after = with_whole_pixels(Network(model), {"rescaled", "turned"})
-    assert offset_of(after) == np.floor(offset)
+@pytest.mark.parametrize("written", ["plain", "transposed", "cast", "turned"])
+@pytest.mark.parametrize(("offset", "whole"), [(-127.5, -128), (-116.28, -116), (-103.94, -104), (3.25, 3)])
+def test_answers_stay_where_nothing_is_padded(offset: float, whole: int, written: str) -> None:
+    model = rescaled(offset, **({} if written == "plain" else {written: True}))
+    after = with_whole_pixels(Network(model), {"rescaled", "turned"}, [PIXELS])
+    assert offset_of(after) == whole
     exact, answers = (run_unoptimized(each, {"x": PIXELS})["last"] for each in (model, after.model))
     assert sqnr_db(exact, answers) > 100
 
 
 def test_padding_alone_is_off() -> None:
     model = rescaled(side=3)
-    after = with_whole_pixels(Network(model), {"rescaled"}).model
+    after = with_whole_pixels(Network(model), {"rescaled"}, [PIXELS]).model
     exact, answers = (run_unoptimized(each, {"x": PIXELS})["last"] for each in (model, after))
     inner = np.s_[:, :, 1:-1, 1:-1]
     assert sqnr_db(exact[inner], answers[inner]) > 100
@@ -82,14 +81,15 @@ def test_8_bits_gain_by_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "rounded"),
+    ("offset", "rounded", "shown"),
     [
-        (rescaled(), set()),
-        (rescaled(-128), {"rescaled"}),
-        (rescaled(-0.5), {"rescaled"}),
+        (-127.5, set(), PIXELS),
+        (-128, {"rescaled"}, PIXELS),
+        (1.987, {"rescaled"}, PIXELS / 55),
+        (-0.5, {"rescaled"}, np.rint(PIXELS / 255)),
     ],
-    ids=["not rounded", "whole already", "not of pixels"],
+    ids=["not rounded", "whole already", "no whole numbers", "no pixels"],
 )
-def test_nothing_to_do(model: onnx.ModelProto, rounded: set[str]) -> None:
-    network = Network(model)
-    assert with_whole_pixels(network, rounded) is network
+def test_nothing_to_do(offset: float, rounded: set[str], shown: np.ndarray) -> None:
+    network = Network(rescaled(offset))
+    assert with_whole_pixels(network, rounded, [shown]) is network

@@ -49,7 +49,7 @@ def ablation(subject: Subject, forms: tuple[Engine, ...], found: Found) -> Itera
     """Every variant of every form; yields whenever there is more to keep."""
     for form in forms:
         islands = chosen(subject, form, forms, found)
-        for variant in variants(subject.network, form, islands):
+        for variant in variants(subject.network, form, islands, subject.calibrating(0)[:1]):
             # The whole recipe is judged on both engines, to see whether one file could serve both.
             where = list(TARGETS.values()) if variant.name == FULL else targets_of(form, forms)
             if not any(_is(one, subject, form, variant) for one in found.ablation):

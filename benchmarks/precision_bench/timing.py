@@ -98,7 +98,7 @@ def _models(net: Net, subject: Subject, found: Found, folder: Path) -> Iterator[
     few = replace(subject, most=_PHOTOGRAPHS)
     for form in net.forms:
         islands = chosen(subject, form, net.forms, found)
-        for variant in variants(subject.network, form, islands):
+        for variant in variants(subject.network, form, islands, subject.calibrating(0)[:1]):
             if variant.name == FULL or net in REAL:
                 say(f"{net.name}, {form}: make {variant.name}")
                 path = folder / f"{form}-{variant.name}.onnx"

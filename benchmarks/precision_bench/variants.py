@@ -12,6 +12,7 @@ from mbexport.quantize.kinds import weight_levels
 from mbexport.quantize.placement import Islands, left_by, place, place_all_but
 from mbexport.quantize.walk import Recipe, settle
 from mbexport.quantize.whole_pixels import with_whole_pixels
+from mbexport.quantize.widen import widened
 from precision_bench.subject import BATCH
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 FULL = "the whole recipe"
 WHOLE, QUICK = Recipe(), Recipe(refitting=False, making_up=False)
 _INGREDIENTS = tuple(field.name for field in fields(Recipe))
-_ACTIVATIONS = {"Relu", "Clip", "HardSwish"}
 _TRIED_ON = 32
 """Photographs that settle how much stays in float32, as ``mbexport quantize`` takes them."""
 
@@ -43,7 +43,9 @@ class Variant:
     in_float: Callable[[Product], bool] = lambda _product: False
 
 
-def variants(network: Network, form: Engine, chosen: Islands) -> Iterator[Variant]:
+def variants(
+    network: Network, form: Engine, chosen: Islands, shown: Sequence[NDArray[np.float32]]
+) -> Iterator[Variant]:
     """Those that differ from the whole recipe in this form of this network, the whole first."""
     yield Variant(FULL)
     placement = place(network, form, chosen)
@@ -51,8 +53,8 @@ def variants(network: Network, form: Engine, chosen: Islands) -> Iterator[Varian
     needed = {
         "folding": "folded" in kinds,
         "by_channel": "channel" in kinds,
-        "whole_pixels": with_whole_pixels(network, placement.tensors) is not network,
-        "widening": placement.channels > 1,
+        "whole_pixels": with_whole_pixels(network, placement.tensors, shown) is not network,
+        "widening": widened(network, placement.products, placement.channels) is not network,
     }
     for name in _INGREDIENTS:
         if needed.get(name, True):
@@ -68,7 +70,8 @@ def variants(network: Network, form: Engine, chosen: Islands) -> Iterator[Varian
 
 def in_words(islands: Islands) -> str:
     """What stays in float32."""
-    first = f"the first {islands.first} products" if islands.first else ""
+    count = islands.first
+    first = "the first product" if count == 1 else f"the first {count} products" if count else ""
     expanding = "those around the hard-swish of narrow blocks" if islands.expanding else ""
     return " and ".join(filter(None, (first, expanding))) or "nothing"
 

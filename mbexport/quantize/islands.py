@@ -8,8 +8,8 @@ bf16 makes an island a worse place than 8 bits. So few choices are tried, the fa
 answers decide.
 
 On ONNX Runtime a depthwise product reads one scale for all channels, and a hard-swish rounds what it reads and what it
-gives. In V3 Small that is most of the noise, and where a block is narrow float32 is nearly as fast: 3 dB for a tenth of
-the time. V3 Large has one such block and does without.
+gives. In V3 Small that is much of the noise, and where a block is narrow float32 is nearly as fast: 2 dB for 6% of the
+time. V3 Large has one such block and does without.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _CHOICES: dict[Engine, tuple[Islands, ...]] = {
     "ort": (Islands(3), Islands(5), Islands(1), Islands(3, expanding=True)),
     "openvino": (Islands(), Islands(2), Islands(5)),
 }
-"""By what is fastest. Products from the input on: the first convolution, the depthwise one, the 1x1 one behind it, the
-first block with a stride. A file that serves both engines has the form of the first: V2 leaves but the first
-convolution, for OpenVINO's bf16 is worse than 8 bits for the depthwise one behind it."""
+"""By what is fastest. Products from the input on: the first convolution, the depthwise one, the 1x1 one behind it (a
+projection, or of a squeeze-excite), the first block with one or a stride. A file that serves both engines has the form
+of the first: V2 leaves but the first convolution, for OpenVINO's bf16 is worse than 8 bits for the depthwise one."""
 _QUICK = Recipe(equalising=False, refitting=False, making_up=False)
 """What fits weights takes most of the time, and activations are what islands are for; equalised once for all."""
 WORTH_DB = 0.75

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 Narrow = Literal["int8", "f16"]
 INT8_METHOD = (
-    "channels brought nearer to one magnitude across sums; 8-bit weights per output channel, refitted to rounded "
+    "channels brought nearer to one magnitude across sums, and channels of 0 added to depthwise products where that is "
+    "faster; an offset of pixels made whole; 8-bit weights per output channel, refitted to rounded "
     "inputs and rounded one input at a time; 8-bit activations over ranges of least weighted error, one scale a "
     "channel into depthwise products; bias correction"
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mbexport.artifact import MODEL, OPENVINO_MODEL
 from mbexport.quantize.emit import quantized
-from mbexport.quantize.islands import Trial, choose_islands
+from mbexport.quantize.islands import Trial, choices, choose_islands
 from mbexport.quantize.placement import Islands, place
 from mbexport.quantize.walk import settle
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from mbexport.quantize.placement import Engine
     from mbexport.quantize.walk import Settled
 
-_UNTRIED: dict[Engine, Islands] = {"ort": Islands(3), "openvino": Islands()}
-"""What stays in float32 where the engine is not here to be asked: what is fastest."""
 _FEW = 32
 """Pictures that settle how much stays in float32, and as many again that judge it."""
 
@@ -95,7 +93,7 @@ def plan_files(
     found = []
     for name, engine, where in files_of(network, targets):
         progress(f"what stays in float32 for {engine}")
-        islands = choose_islands(network, engine, where, trial) if where else _UNTRIED[engine]
+        islands = choose_islands(network, engine, where, trial) if where else choices(network, engine)[0]
         found.append(File(name, engine, where, islands))
     return found
 

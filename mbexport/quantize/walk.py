@@ -64,7 +64,7 @@ class Settled:
     """A placement with all its numbers."""
 
     network: Network
-    """In float32, equalised and widened."""
+    """In float32, equalised, widened, and with whole pixels."""
     grids: dict[str, Grid] = field(default_factory=dict)
     weights: dict[str, Weights] = field(default_factory=dict)
     """By output of the product."""
@@ -109,7 +109,7 @@ def settle(
     if recipe.widening:
         network = widened(network, placement.products, placement.channels)
     if recipe.whole_pixels:
-        network = with_whole_pixels(network, placement.tensors)
+        network = with_whole_pixels(network, placement.tensors, inputs)
     return _Walk(network, placement, levels, recipe).through(list(inputs))
 
 

@@ -16,52 +16,78 @@ from onnx import numpy_helper
 from mbexport.quantize.network import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
+
+    from numpy.typing import NDArray
 
     from mbexport.quantize.network import Product
 
+_BETWEEN = {"Transpose", "Cast"}
+_SPAN = 64
+"""Whole numbers of fewer values than this are no pixels."""
 
-def with_whole_pixels(network: Network, rounded: Collection[str]) -> Network:
-    """The same network but for its border, where an input that is rounded has a fraction added to it.
+
+def with_whole_pixels(network: Network, rounded: Collection[str], inputs: Sequence[NDArray[np.float32]]) -> Network:
+    """The same network but for its border, where an input of pixels that is rounded has a fraction added to it.
 
     Args:
         network: in float32.
         rounded: the tensors that will be in 8 bits.
+        inputs: batches as the network takes them.
     """
-    for product in network.products.values():
-        add = _addition(network, product)
-        if add is not None and product.groups == 1 and product.input in rounded:
-            return _rewritten(network, product, add)
+    if all(_are_pixels(batch) for batch in inputs):
+        for product in network.products.values():
+            add = _addition(network, product)
+            if add is not None and product.groups == 1 and product.input in rounded:
+                return _rewritten(network, product, add)
     return network
 
 
+def _are_pixels(batch: NDArray[np.float32]) -> bool:
+    return bool((batch == np.rint(batch)).all()) and float(np.ptp(batch)) >= _SPAN
+
+
 def _addition(network: Network, product: Product) -> onnx.NodeProto | None:
-    """What adds a number that is not whole to the network's input, a Transpose at most between it and a product."""
-    tensor = product.input
+    """What adds a number that is not whole to the network's input, nothing but layout and type between."""
+    maker = _behind(network, product.input)
+    if maker is None or maker.op_type != "Add" or len(_numbers(network, maker)) != 1:
+        return None
+    first = next(network.flowing(maker))
+    while first in network.makers and network.makers[first].op_type in _BETWEEN:
+        first = network.makers[first].input[0]
+    return maker if first in network.inputs else None
+
+
+def _behind(network: Network, tensor: str) -> onnx.NodeProto | None:
+    """What makes a tensor that nothing else reads, layout and type aside."""
     maker = network.makers.get(tensor)
-    if maker is not None and maker.op_type == "Transpose" and network.only_reader(tensor) is not None:
-        tensor = maker.input[0]
-        maker = network.makers.get(tensor)
-    if maker is None or maker.op_type != "Add" or network.only_reader(tensor) is None:
+    if maker is None or network.only_reader(tensor) is None:
         return None
-    read, number = maker.input
-    constant = network.constants.get(number)
-    if read not in network.inputs or constant is None or constant.size != 1 or float(constant.item()).is_integer():
-        return None
-    return maker if abs(float(constant.item())) > 1 else None
+    return _behind(network, maker.input[0]) if maker.op_type in _BETWEEN else maker
+
+
+def _numbers(network: Network, add: onnx.NodeProto) -> list[int]:
+    """The places of its inputs that are one constant number, and not a whole one."""
+    constants = [network.constants.get(name) for name in add.input]
+    return [
+        at
+        for at, found in enumerate(constants)
+        if found is not None and found.size == 1 and not float(found.item()).is_integer()
+    ]
 
 
 def _rewritten(network: Network, product: Product, add: onnx.NodeProto) -> Network:
-    before = network.constants[add.input[1]]
-    after = np.floor(before)
+    (at,) = _numbers(network, add)
+    before = network.constants[add.input[at]]
+    after = np.rint(before)
     moved = float((before - after).item())
     bias = product.bias + moved * product.kernel.sum(axis=(1, 2, 3), dtype=np.float64)
     model = onnx.ModelProto()
     model.CopyFrom(network.model)
     for node in model.graph.node:
         if node.output[0] == add.output[0]:
-            node.input[1] = f"{add.output[0]}/whole"
-            model.graph.initializer.append(numpy_helper.from_array(after, node.input[1]))
+            node.input[at] = f"{add.output[0]}/whole"
+            model.graph.initializer.append(numpy_helper.from_array(after, node.input[at]))
         elif node.output[0] == product.output:
             del node.input[2:]
             node.input.append(f"{product.output}/bias_whole")

@@ -1,0 +1,83 @@
+"""What stays in float32, and what is tried."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mbexport.quantize.islands import choices
+from mbexport.quantize.network import Network
+from mbexport.quantize.placement import Islands, left_by, place
+from tests.quantizing import Writer, block, mobile
+
+EXPANDING = Islands(expanding=True)
+
+
+def test_narrow_blocks_around_a_hard_swish() -> None:
+    """Expansion, depthwise product and squeeze-excite; not the projection, and not the block with a ReLU."""
+    network = Network(mobile())
+    assert left_by(network, EXPANDING) == {"one/expand", "one/depthwise", "one/reduce", "one/excite"}
+    tensors = place(network, "ort", EXPANDING).tensors
+    assert not {name for name in tensors if name.startswith("one/")} - {"one/gated", "one/project", "one/sum"}
+
+
+def test_a_block_without_a_gate() -> None:
+    assert left_by(Network(mobile(gate=False)), EXPANDING) == {"one/expand", "one/depthwise"}
+
+
+def test_no_block_with_a_relu() -> None:
+    assert not left_by(Network(mobile("Relu")), EXPANDING)
+
+
+def test_a_large_expansion_is_not_left() -> None:
+    write = Writer()
+    write.conv("x", "wide", (128, 3, 1))
+    raised = write.active(write.conv("wide", "expand", (96, 128, 1)), "HardSwish", "raised")
+    write.conv(raised, "depthwise", (96, 1, 3), group=96)
+    network = Network(write.model({write.conv("depthwise", "project", (8, 96, 1)): 4}))
+    assert np.prod(network.products["expand"].kernel.shape) > 10_000
+    assert not left_by(network, EXPANDING)
+
+
+def test_a_hard_swish_that_something_else_reads_too() -> None:
+    write = Writer()
+    raised = write.active(write.conv("x", "expand", (16, 3, 1)), "HardSwish", "raised")
+    write.conv(raised, "depthwise", (16, 1, 3), group=16)
+    total = write.add("Add", ["depthwise", raised], "sum")
+    assert not left_by(Network(write.model({write.conv(total, "last", (8, 16, 1)): 4})), EXPANDING)
+
+
+def test_no_product_in_float32_stands_alone_between_8_bit_numbers() -> None:
+    """ONNX Runtime would round its weights on its own."""
+    network = Network(mobile())
+    placement = place(network, "ort", EXPANDING)
+    for output in left_by(network, EXPANDING):
+        product = network.products[output]
+        reader = network.only_reader(output)
+        given = {output, *(reader.output if reader is not None and reader.op_type in {"Relu", "Clip"} else ())}
+        assert not (product.input in placement.tensors and given & placement.tensors.keys()), output
+
+
+def chain(products: int) -> Network:
+    write, last = Writer(), "x"
+    for at in range(products):
+        last = write.conv(last, f"p{at}", (8, 3 if at == 0 else 8, 1))
+    return Network(write.model({last: 4}))
+
+
+@pytest.mark.parametrize(
+    ("products", "firsts"), [(1, [0]), (2, [1]), (3, [1]), (4, [3, 1]), (5, [3, 1]), (6, [3, 5, 1])]
+)
+def test_choices_leave_something_to_8_bits(products: int, firsts: list[int]) -> None:
+    assert [islands.first for islands in choices(chain(products), "ort")] == firsts
+
+
+def test_choices_differ() -> None:
+    """What leaves the same is not tried twice: here the first five products are those around the hard-swish."""
+    network = Network(mobile())
+    assert choices(network, "ort") == [Islands(3), Islands(5), Islands(1)]
+    assert left_by(network, Islands(5)) == left_by(network, Islands(3, expanding=True))
+    write = Writer()
+    block(write, write.active(write.conv("x", "stem", (8, 3, 3)), "Relu", "start"), "Relu", "one")
+    without = Network(write.model({write.conv("one/sum", "last", (8, 8, 1)): 4}))
+    assert [islands.expanding for islands in choices(without, "ort")] == [False] * 3
