@@ -46,7 +46,7 @@ projection, or of a squeeze-excite), the first block with one or a stride. A fil
 of the first: V2 leaves but the first convolution, for OpenVINO's bf16 is worse than 8 bits for the depthwise one."""
 _QUICK = Recipe(equalising=False, refitting=False, making_up=False)
 """What fits weights takes most of the time, and activations are what islands are for; equalised once for all."""
-WORTH_DB = 0.75
+WORTH_DB = 0.5
 """What is slower must be better by so much."""
 
 
