@@ -114,9 +114,10 @@ def test_halves_are_judged_on_each_other(monkeypatch: pytest.MonkeyPatch) -> Non
         judging=lambda half: slice(1 - half, None, 2),
         calibrating=lambda half: [shown[half::2]],
     )
-    (found,) = judging.judge(subject, "ort", FULL, [ORT], lambda half: half)  # type: ignore[arg-type,return-value]
-    assert seen == [(0, [1, 3, 5, 7, 9]), (1, [0, 2, 4, 6, 8])]
-    assert (found.change.pictures, found.calibrated_on) == (10, 5)
+    make: Any = lambda _subject, half: half  # noqa: E731
+    (found,) = judging.judge([subject, subject], "ort", FULL, [ORT], make)
+    assert seen == [(0, [1, 3, 5, 7, 9]), (1, [0, 2, 4, 6, 8])] * 2
+    assert (found.change.pictures, found.calibrated_on) == (20, 5)
 
 
 @pytest.mark.parametrize("form", ["ort", "openvino"])

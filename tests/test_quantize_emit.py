@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from mbexport.compare import sqnr_db
 from mbexport.quantize.emit import quantized
+from mbexport.quantize.network import Network
 from mbexport.quantize.walk import Recipe
 from mbexport.runtimes.ort_calls import run_unoptimized
 from tests.quantizing import Writer, mobile, operators, pictures, settled, simulated
@@ -18,7 +19,6 @@ from tests.quantizing import Writer, mobile, operators, pictures, settled, simul
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mbexport.quantize.network import Network
     from mbexport.quantize.placement import Engine
     from mbexport.quantize.walk import Settled
 
@@ -93,10 +93,15 @@ def test_without_an_ingredient(left_out: str, engine: Engine) -> None:
     assert_computes_what_was_settled(model, *settled(model, engine, recipe=Recipe(**{left_out: False})))
 
 
-def test_folded_scales_are_one_grid_for_each_channel() -> None:
+@pytest.mark.parametrize("is_in_float32", [False, True])
+def test_folded_scales_are_one_grid_for_each_channel(*, is_in_float32: bool) -> None:
     """The file has one scale for the tensor, and its numbers are those of a scale for each channel."""
-    network, numbers = settled(mobile("Clip low six", gate=False), "ort")
+    model = mobile("Clip low six", gate=False)
+    products = list(Network(model).products)
+    islands = 1 + products.index("one/expand") if is_in_float32 else 0
+    network, numbers = settled(model, "ort", islands=islands)
     assert "one/raised" in numbers.folded
+    assert ("one/expand" in numbers.weights) != is_in_float32
     grid = numbers.grids["one/raised"]
     assert len(np.unique(grid.scale)) > 4
     found = emitted(network, numbers)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from precision_bench.subject import Subject
 
 BF16 = "bf16 of the float32 file"
+SEEDS = (0, 1, 2)
 TARGETS = {"ort": "ort:cpu", "openvino": "openvino:cpu"}
 
 
@@ -54,17 +55,17 @@ def ablation(subject: Subject, forms: tuple[Engine, ...], found: Found) -> Itera
             where = list(TARGETS.values()) if variant.name == FULL else targets_of(form, forms)
             if not any(_is(one, subject, form, variant) for one in found.ablation):
                 say(f"{subject.name}, {form}: {variant.name}")
-                found.ablation += _judged(subject, form, variant, islands, where)
+                found.ablation += _judged([subject], form, variant, islands, where)
                 yield
 
 
-def dithered(subject: Subject, forms: tuple[Engine, ...], found: Found, seed: int = 0) -> Iterator[None]:
-    """The whole recipe on weights moved off the grid that they were recovered from."""
-    moved = None
+def dithered(subject: Subject, forms: tuple[Engine, ...], found: Found) -> Iterator[None]:
+    """The whole recipe on weights moved off the grid that they were recovered from, the files of all seeds pooled."""
+    moved: list[Subject] = []
     for form in forms:
         if not any(_is(one, subject, form, Variant(FULL)) for one in found.dithered):
             islands = chosen(subject, form, forms, found)
-            moved = moved or replace(subject, model=_moved(subject.model, seed))
+            moved = moved or [replace(subject, model=_moved(subject.model, seed)) for seed in SEEDS]
             say(f"{subject.name}, {form}: dithered")
             found.dithered += _judged(moved, form, Variant(FULL), islands, targets_of(form, forms))
             yield
@@ -82,7 +83,7 @@ def distances(subject: Subject, forms: tuple[Engine, ...], found: Found) -> Iter
     if _has_bf16(subject):
         found.distances.append(distance(subject, "bf16", TARGETS["openvino"], subject.model))
         if subject.artifact.manifest.weights.kind != "random":
-            found.others += judge(subject, None, BF16, [TARGETS["openvino"]], lambda _half: subject.model)
+            found.others += judge([subject], None, BF16, [TARGETS["openvino"]], lambda subject, _half: subject.model)
     for form in forms:
         model = made(subject, form, Variant(FULL), 0, chosen(subject, form, forms, found))
         found.distances += [distance(subject, "int8", target, model) for target in targets_of(form, forms)]
@@ -111,8 +112,12 @@ def _is(one: Judged, subject: Subject, form: Engine, variant: Variant) -> bool:
     return (one.network, one.form, one.variant) == (subject.name, form, variant.name)
 
 
-def _judged(subject: Subject, form: Engine, variant: Variant, islands: Islands, targets: list[str]) -> list[Judged]:
-    return judge(subject, form, variant.name, targets, lambda half: made(subject, form, variant, half, islands))
+def _judged(
+    subjects: list[Subject], form: Engine, variant: Variant, islands: Islands, targets: list[str]
+) -> list[Judged]:
+    return judge(
+        subjects, form, variant.name, targets, lambda subject, half: made(subject, form, variant, half, islands)
+    )
 
 
 def _has_bf16(subject: Subject) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING
 
@@ -26,25 +27,32 @@ if TYPE_CHECKING:
 
 
 def judge(
-    subject: Subject, form: Engine | None, variant: str, targets: Sequence[str], make: Callable[[int], Model]
+    subjects: Sequence[Subject],
+    form: Engine | None,
+    variant: str,
+    targets: Sequence[str],
+    make: Callable[[Subject, int], Model],
 ) -> list[Judged]:
     """Make a file of each half of the photographs and compare its answers to the other half with float32's.
 
     Args:
-        subject: whose answers in float32 are the truth.
+        subjects: one, or the same network with several sets of weights, pooled; their answers in float32 are the truth.
         form: of the file.
         variant: what is made.
         targets: that it is judged on.
-        make: makes the file; takes the number of the half that calibrates.
+        make: makes the file; takes the subject and the number of the half that calibrates.
     """
     started = time.monotonic()
     found: dict[str, list[NDArray[np.float32]]] = {target: [] for target in targets}
-    for half in HALVES:
-        model = make(half)
+    truths, classes = [], []
+    for subject, half in itertools.product(subjects, HALVES):
+        model, places = make(subject, half), subject.judging(half)
+        truths.append(subject.exact[places])
+        classes.append(subject.labels[places])
         for target in targets:
-            found[target].append(subject.answers(model, target, subject.shown[subject.judging(half)]))
-    order = np.concatenate([np.arange(len(subject.shown))[subject.judging(half)] for half in HALVES])
-    exact, labels = subject.exact[order], subject.labels[order]
+            found[target].append(subject.answers(model, target, subject.shown[places]))
+    exact, labels = np.concatenate(truths), np.concatenate(classes)
+    subject = subjects[0]
     return [
         Judged(
             network=subject.name,

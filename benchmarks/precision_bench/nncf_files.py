@@ -41,7 +41,9 @@ def measure(subject: Subject, found: Found) -> Iterator[None]:
                 yield
         elif not any(one.variant == NNCF for one in found.others):
             say(f"{subject.name}: nncf")
-            found.others += judge(subject, None, NNCF, [TARGET], lambda half: quantised(subject, half, Path(folder)))
+            found.others += judge(
+                [subject], None, NNCF, [TARGET], lambda subject, half: quantised(subject, half, Path(folder))
+            )
             yield
 
 

@@ -30,7 +30,7 @@ class _Writer:
     def __init__(self, settled: Settled) -> None:
         self._network = settled.network
         self._settled = settled
-        self._grids, self._weights = _folded(settled)
+        self._grids, self._weights, self._divisors = _folded(settled)
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, NDArray[Any]] = {}
         self._read_as: dict[str, str] = {}
@@ -65,6 +65,8 @@ class _Writer:
             names = [self._read_as.get(name, name) for name in node.input]
             if output in self._weights:
                 names = [names[0], *self._write_weights(self._network.products[output])]
+            elif output in self._divisors:
+                names = [names[0], *self._divided(self._network.products[output], self._divisors[output])]
             del written.input[:]
             written.input.extend(names)
             self._nodes.append(written)
@@ -74,7 +76,7 @@ class _Writer:
     def _is_needless(self, node: onnx.NodeProto) -> bool:
         """Whether a Relu or Clip cuts off no more than the range of the 8-bit numbers behind it does."""
         grid = self._grids.get(node.output[0])
-        if node.op_type not in FUSED or grid is None or node.input[0] not in self._weights:
+        if node.op_type not in FUSED or grid is None or node.input[0] not in self._network.products:
             return False
         if self._network.only_reader(node.input[0]) is None or grid.zero_point.any():
             return False
@@ -123,6 +125,11 @@ class _Writer:
         bias = self._constant(f"{base}/bias_int32", np.clip(steps, limits.min, limits.max).astype(np.int32))
         return kernel, self._dequantize(bias, f"{base}/bias", units, np.zeros(len(units), np.int32), 0)
 
+    def _divided(self, product: Product, divisors: NDArray[np.float32]) -> tuple[str, str]:
+        """Constants of a product that stays in float32, whose outputs are read in steps of ``divisors``."""
+        kernel = self._constant(f"{product.name}/kernel", product.kernel / divisors[:, None, None, None])
+        return kernel, self._constant(f"{product.name}/bias", product.bias / divisors)
+
     def _dequantize(
         self, stored: str, base: str, scale: NDArray[Any], zero_point: NDArray[Any], axis: int | None = None
     ) -> str:
@@ -141,15 +148,22 @@ class _Writer:
         return name
 
 
-def _folded(settled: Settled) -> tuple[dict[str, Grid], dict[str, Weights]]:
-    """The grids and weights after one scale a channel was moved into the weights on both sides of each such tensor."""
+def _folded(settled: Settled) -> tuple[dict[str, Grid], dict[str, Weights], dict[str, NDArray[np.float32]]]:
+    """The grids and weights after one scale a channel was moved into the weights on both sides of each such tensor.
+
+    The third are divisors for the outputs of the products before it that stay in float32.
+    """
     network, found, weights = settled.network, dict(settled.grids), dict(settled.weights)
+    divisors = {}
     for tensor in settled.folded:
         scale = found[tensor].scale
         maker, (reader,) = network.makers[tensor].input[0], network.readers[tensor]
-        before, after = weights[maker], weights[reader.output[0]]
-        weights[maker] = Weights(before.kernel, before.scale / scale, before.bias / scale)
+        before, after = weights.get(maker), weights[reader.output[0]]
+        if before is None:
+            divisors[maker] = scale
+        else:
+            weights[maker] = Weights(before.kernel, before.scale / scale, before.bias / scale)
         by_output = network.products[reader.output[0]].by_input(scale)
         weights[reader.output[0]] = Weights(after.kernel, after.scale * by_output, after.bias)
         found[tensor] = Grid(np.array(1, np.float32), np.array(0, np.uint8))
-    return found, weights
+    return found, weights, divisors

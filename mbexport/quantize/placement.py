@@ -140,7 +140,7 @@ def _of_onnxruntime(network: Network, products: Collection[str]) -> dict[str, Ki
 
 
 def _foldable(network: Network, products: Collection[str]) -> dict[str, Kind]:
-    """What lies between an 8-bit product, its ReLU or ReLU6, and a depthwise product: both can take a scale a channel.
+    """What lies between a product, its ReLU or ReLU6, and an 8-bit depthwise product: both can take a scale a channel.
 
     This is cross-layer equalisation (M. Nagel et al., "Data-Free Quantization", ICCV 2019) by the ranges themselves.
     An 8-bit number ends where its range does, so a ReLU6 whose range ends at 6 or before needs no node, and does not
@@ -152,6 +152,6 @@ def _foldable(network: Network, products: Collection[str]) -> dict[str, Kind]:
         if not product.is_depthwise or maker is None or maker.op_type not in FUSED:
             continue
         alone = network.only_reader(product.input) is not None and network.only_reader(maker.input[0]) is not None
-        if alone and maker.input[0] in products and network.clips_at(maker)[0] == 0:
+        if alone and maker.input[0] in network.products and network.clips_at(maker)[0] == 0:
             found[product.input] = "folded"
     return found
