@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mbexport.artifact import Artifact
     from mbexport.labels import Label
     from mbexport.manifest import InputContract, OutputContract
+    from mbexport.profile import Mode
     from mbexport.runtimes import Session
 
 
@@ -118,9 +119,15 @@ class Classifier:
 
 
 def open_classifier(
-    artifact: Artifact, target: str, output: OutputContract, threads: int | None, *, concurrent: bool = False
+    artifact: Artifact,
+    target: str,
+    output: OutputContract,
+    threads: int | None,
+    *,
+    mode: Mode = "parity",
+    concurrent: bool = False,
 ) -> Classifier:
-    """Load the artifact's model for ``target``, its precision pinned; ``concurrent`` where others run at the same time.
+    """Load the artifact's model for ``target``; ``concurrent`` where others run at the same time.
 
     Raises:
         EngineError: the engine cannot run it.
@@ -129,7 +136,7 @@ def open_classifier(
     engine, device = split_target(target)
     contract = artifact.manifest.input
     batch, size = contract.shape[0] or 1, picture_size(contract)
-    options = SessionOptions(threads=threads, batch=batch, size=size, concurrent=concurrent)
+    options = SessionOptions(threads=threads, batch=batch, size=size, mode=mode, concurrent=concurrent)
     session = load_engine(engine).open(artifact.model_path(target), device, options)
     return Classifier(target, session, contract, output)
 

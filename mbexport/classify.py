@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mbexport.artifact import Artifact
     from mbexport.classifier import Classifier
     from mbexport.manifest import InputContract, OutputContract
+    from mbexport.profile import Mode
 
     Progress = Callable[[int, int], None]
 
@@ -56,6 +57,7 @@ def classify(
     targets: Sequence[str],
     *,
     threads: int,
+    mode: Mode = "parity",
     progress: Progress | None = None,
 ) -> Classified:
     """Decode each picture and run it on each target.
@@ -71,14 +73,15 @@ def classify(
     work = _Work(pictures, artifact.manifest.input, len(targets), threads)
     with ExitStack() as stack, ThreadPoolExecutor(threads) as pool:
         shared = {
-            target: stack.enter_context(open_classifier(artifact, target, output, threads))
+            target: stack.enter_context(open_classifier(artifact, target, output, threads, mode=mode))
             for target in targets
             if split_target(target)[1] != "cpu"
         }
 
         def open_all(_worker: int) -> list[Classifier]:
             return [
-                shared.get(target) or stack.enter_context(open_classifier(artifact, target, output, 1, concurrent=True))
+                shared.get(target)
+                or stack.enter_context(open_classifier(artifact, target, output, 1, mode=mode, concurrent=True))
                 for target in targets
             ]
 

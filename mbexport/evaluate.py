@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,6 +16,8 @@ from mbexport.errors import InputError
 from mbexport.folders import labelled_set, take_evenly
 from mbexport.images import picture_size
 from mbexport.predict import FailedPicture, none_readable
+from mbexport.profile import Mode
+from mbexport.shares import paired_drop, wilson_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from mbexport.catalog import Published
     from mbexport.classify import Progress
     from mbexport.folders import LabelledPicture
-
-CONFIDENCE = 0.95
 
 
 class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,8 +42,12 @@ class EvaluationRow(msgspec.Struct, frozen=True, kw_only=True):
     top1_ci: tuple[float, float]
     top5_ci: tuple[float, float]
     float32_top1: float | None = None
-    """Of the float32 artifact that this one was made from, on the same runtime; None where it does not lie beside it,
-    or where this one is in float32."""
+    """On the same runtime, float32 pinned: of the artifact that a narrower one was made from, where that lies beside
+    it; of the artifact itself where production computes a float32 file in a narrower precision. Else None."""
+    top1_drop: float | None = None
+    """``float32_top1`` minus ``top1``."""
+    top1_drop_ci: tuple[float, float] | None = None
+    """Of the pairs."""
     agreement: float | None = None
     """The share of pictures for which both hold the same class for the most probable."""
     agreement_ci: tuple[float, float] | None = None
@@ -74,6 +76,7 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
     """Of its model.onnx, as in the profiles that ``bench`` makes of it."""
     input_size: tuple[int, int] | None
     """Height and width in pixels of what was fed to a network of dynamic size; None where its own are fixed."""
+    mode: Mode = "parity"
     images: int
     """How many pictures the shares are of: those that could be read."""
     rows: list[EvaluationRow]
@@ -101,19 +104,21 @@ def evaluate(
     targets: Sequence[str],
     *,
     threads: int,
+    mode: Mode = "parity",
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
-    """Run labelled pictures through each target, the model files' precision pinned, and count.
+    """Run labelled pictures through each target and count.
 
-    Where the artifact is in a narrower precision and the float32 one that it was made from lies beside it, that one
-    sees the same pictures.
+    Where an answer comes of a narrower precision than float32 and the float32 network is at hand, that one sees the
+    same pictures: the artifact that a narrower one was made from, if it lies beside it, or the artifact itself.
 
     Args:
         artifact: a checked artifact of a network that classifies.
         images: a folder or CSV; see :func:`mbexport.folders.labelled_set`.
         targets: targets that are here; see :func:`mbexport.runtimes.resolve_targets`.
         threads: how many cores to keep busy.
+        mode: parity pins the model files' precision, production keeps the engine's defaults.
         limit: at most so many pictures; see :func:`mbexport.folders.take_evenly`.
         progress: called a few times a second with how many pictures are done, and of how many; anew for the second.
 
@@ -130,7 +135,7 @@ def evaluate(
     found = labelled_set(images, names.count, names.labels)
     pictures = take_evenly(found.pictures, limit)
     paths = [each.path for each in pictures]
-    classified = classify(artifact, output, paths, targets, threads=threads, progress=progress)
+    classified = classify(artifact, output, paths, targets, threads=threads, mode=mode, progress=progress)
     failed = [FailedPicture(path=str(paths[at]), reason=reason) for at, reason in classified.failed.items()]
     if len(failed) == len(pictures):
         raise none_readable(failed)
@@ -138,17 +143,23 @@ def evaluate(
     labels = np.array([pictures[at].label for at in read])
     tops = [classified.top[read, at] for at in range(len(targets))]
     rows = [_row(*each, labels) for each in zip(targets, classified.precisions, tops, strict=True)]
-    float32 = _float32_beside(artifact)
-    if float32 is not None:
+    float32 = _float32_of(artifact)
+    narrower = [row.runtime for row in rows if float32 is not artifact or row.precision != "f32"]
+    if float32 is not None and narrower:
         readable = [paths[at] for at in read]
-        exact = classify(float32, output, readable, targets, threads=threads, progress=progress).top[:, :, 0]
-        rows = [_beside(row, tops[at][:, 0], exact[:, at], labels) for at, row in enumerate(rows)]
+        exact = classify(float32, output, readable, narrower, threads=threads, progress=progress).top[:, :, 0]
+        beside = dict(zip(narrower, exact.T, strict=True))
+        rows = [
+            _beside(row, top[:, 0], beside[row.runtime], labels) if row.runtime in beside else row
+            for row, top in zip(rows, tops, strict=True)
+        ]
     published = _published(artifact)
     contract = artifact.manifest.input
     return EvaluationReport(
         artifact=artifact.manifest.slug,
         artifact_sha256=artifact.sha256,
         input_size=picture_size(contract) if contract.is_dynamic else None,
+        mode=mode,
         images=len(read),
         rows=rows,
         published_top1=published.top1 if published else None,
@@ -163,19 +174,6 @@ def evaluate(
     )
 
 
-def wilson_interval(hits: int, count: int) -> tuple[float, float]:
-    """95% confidence interval of a share, ``hits`` of ``count``.
-
-    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927), 209-212. It
-    keeps its coverage near 0 and 1 and for few pictures, where the usual normal interval does not.
-    """
-    z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    share, weight = hits / count, z * z / count
-    spread = math.sqrt(share * (1 - share) * weight + weight * weight / 4)
-    low, high = ((share + weight / 2 + side * spread) / (1 + weight) for side in (-1, 1))
-    return max(low, 0.0), min(high, 1.0)
-
-
 def _published(artifact: Artifact) -> Published | None:
     manifest = artifact.manifest
     if manifest.spec is None or manifest.weights.kind == "random" or manifest.precision != "f32":
@@ -183,12 +181,14 @@ def _published(artifact: Artifact) -> Published | None:
     return find(manifest.spec)
 
 
-def _float32_beside(artifact: Artifact) -> Artifact | None:
-    """The artifact that a narrower one was made from, where it is still the folder beside it.
+def _float32_of(artifact: Artifact) -> Artifact | None:
+    """The artifact itself, or the one that a narrower one was made from, where that is still the folder beside it.
 
     Raises:
         ArtifactError: it is, and one of its files was changed.
     """
+    if artifact.manifest.precision == "f32":
+        return artifact
     derivation, folder = artifact.manifest.derivation, artifact.path.resolve()
     source = folder.with_name(folder.name.removesuffix(f"_{artifact.manifest.precision}"))
     if derivation is None or source == folder or not (source / MANIFEST).is_file():
@@ -202,9 +202,12 @@ def _beside(
 ) -> EvaluationRow:
     """The row with what float32 answers, ``exact``, to the same pictures on the same runtime."""
     same, count = int((top1 == exact).sum()), len(labels)
+    drop, drop_ci = paired_drop(exact == labels, top1 == labels)
     return msgspec.structs.replace(
         row,
         float32_top1=float((exact == labels).mean()),
+        top1_drop=drop,
+        top1_drop_ci=drop_ci,
         agreement=same / count,
         agreement_ci=wilson_interval(same, count),
     )

@@ -8,8 +8,9 @@ import pytest
 
 from mbexport.catalog import find
 from mbexport.errors import EngineError, InputError
-from mbexport.evaluate import EvaluationReport, evaluate, wilson_interval
-from mbexport.runtimes import ort
+from mbexport.evaluate import EvaluationReport, evaluate
+from mbexport.runtimes import SessionOptions, load_engine, ort
+from mbexport.shares import wilson_interval
 from mbexport.spec import ExportOptions, ModelSpec
 from tests.colours import SIDE_PX, colour_artifact, int8_beside, paint, truncated
 
@@ -248,6 +249,9 @@ def test_precision_is_read_back_and_float32_beside_is_compared(photos: Path, tmp
     ort, openvino = report.rows
     assert (ort.precision, ort.top1, ort.float32_top1, ort.agreement) == ("int8", 0.3, 0.7, 0.3)
     assert ort.agreement_ci == pytest.approx(wilson_interval(3, 10))
+    assert ort.top1_drop == pytest.approx(0.4)
+    assert ort.top1_drop_ci is not None
+    assert ort.top1_drop_ci[0] < 0.4 < ort.top1_drop_ci[1]
     # OpenVINO's float32 file takes blue for black and black for blue: of its seven right ones it loses two, and gains
     # the black in c2
     assert (openvino.top1, openvino.float32_top1, openvino.agreement) == (0.3, 0.6, 0.0)
@@ -255,6 +259,21 @@ def test_precision_is_read_back_and_float32_beside_is_compared(photos: Path, tmp
     float32 = evaluate(source, photos, ["ort:cpu"], threads=1)
     assert [(row.precision, row.float32_top1, row.agreement) for row in float32.rows] == [("f32", None, None)]
     assert float32.published_top1 == 0.681
+
+
+def test_production_is_put_beside_float32_where_it_computes_in_less(photos: Path, tmp_path: Path) -> None:
+    artifact = colour_artifact(tmp_path)
+    report = evaluate(artifact, photos, BOTH, threads=1, mode="production")
+    assert report.mode == "production"
+    for row in report.rows:
+        engine = row.runtime.partition(":")[0]
+        with load_engine(engine).open(
+            artifact.model_path(row.runtime), "cpu", SessionOptions(mode="production")
+        ) as session:
+            assert row.precision == session.facts().precision
+        beside = (row.float32_top1, row.top1_drop, row.agreement)
+        assert beside == ((None, None, None) if row.precision == "f32" else (row.top1, 0.0, 1.0))
+    assert {row.precision for row in evaluate(artifact, photos, BOTH, threads=1).rows} == {"f32"}
 
 
 def test_float32_beside_must_be_the_one_that_it_was_made_from(photos: Path, tmp_path: Path) -> None:

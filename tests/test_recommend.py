@@ -338,8 +338,11 @@ def test_two_reports_of_one_artifact_are_refused_and_one_file_given_twice_is_not
     for path in (one, two):
         path.write_bytes(msgspec.json.encode(evaluation(OWN, ort=0.9)))
     assert read_evaluations([one, one]) == {one: evaluation(OWN, ort=0.9)}
-    with pytest.raises(InputError, match=r"one.json and \S+two.json are both of roses"):
+    with pytest.raises(InputError, match=r"one.json and \S+two.json are both of roses \(.*\) in parity"):
         read_evaluations([one, two])
+    production = msgspec.structs.replace(evaluation(OWN, ort=0.8), mode="production")
+    two.write_bytes(msgspec.json.encode(production))
+    assert read_evaluations([one, two]) == {one: evaluation(OWN, ort=0.9), two: production}
 
 
 @pytest.mark.parametrize(
@@ -385,6 +388,33 @@ def test_a_narrower_file_ranks_with_the_accuracy_that_was_measured() -> None:
     best = ask(INT8, *FOUR, evaluations=[told]).best
     assert best is not None
     assert (best.artifact, best.top1, best.precision, best.top1_precision) == (INT8.artifact, 0.75, "int8", "int8")
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_bf16_of_a_float32_file_has_the_accuracy_that_was_counted_in_bf16(*, is_first: bool) -> None:
+    own = of(
+        None,
+        row(4.0, runtime="openvino:cpu"),
+        row(3.0, runtime="ort:cpu"),
+        row(2.0, runtime="openvino:cpu", mode="production", precision="bf16"),
+    )
+    pinned = evaluation(own, openvino=0.8)
+    bf16 = msgspec.structs.replace(evaluation(own, openvino=0.7).rows[0], precision="bf16")
+    counted = msgspec.structs.replace(pinned, mode="production", rows=[bf16])
+    order = [counted, pinned] if is_first else [pinned, counted]
+    question = Question(budget_s=5e-3, percentile="p99", min_top1=None)
+    told = {Path(f"{number}.json"): each for number, each in enumerate(order)}
+    answers = {
+        precision: recommend(machine(own), question, Settings(precisions=[precision]), told).best
+        for precision in ("f32", "bf16")
+    }
+    assert {name: each and (each.top1, each.top1_precision) for name, each in answers.items()} == {
+        "f32": (0.8, "f32"),
+        "bf16": (0.7, "bf16"),
+    }
+    alone = evaluation(own, openvino=0.7)
+    alone = msgspec.structs.replace(alone, mode="production", rows=[bf16])
+    assert "ort:cpu" in {each.runtime for each in ask(own, evaluations=[alone]).unknown_accuracy}
 
 
 def test_accuracy_of_a_narrower_file_holds_for_its_runtime_alone() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mbexport_cli.options import Artifact, Json, RuntimeOptions, Verbose
+from mbexport_cli.options import Artifact, Json, RuntimeOptions, Verbose, choice
 
 EPILOG = "Example: mbexport evaluate artifacts/mobilenet_v3_small_1.0_224 --images val"
 
@@ -27,14 +27,23 @@ def main(
             metavar="N",
         ),
     ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="parity pins float32, or what an int8 or f16 file has; production keeps the engine's defaults.",
+            metavar="parity|production",
+            autocompletion=lambda: ["parity", "production"],
+        ),
+    ] = "parity",
     *,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Count how often the right class is the most probable one, or among the five most probable, on each runtime.
 
-    Every core decodes pictures and runs them, in the precision of the artifact's files; an int8 or f16 artifact beside
-    the float32 one that it was made from is compared with that. Exit 1 if a picture cannot be read.
+    Every core decodes pictures and runs them. What was computed in less than float32 is compared with float32: an int8
+    or f16 artifact with the one that it was made from, if that lies beside it; a float32 one, where the engine's
+    defaults make it bf16 or tf32, with itself. Exit 1 if a picture cannot be read.
     """
     from mbexport_cli import render
     from mbexport_cli.screen import screen
@@ -44,8 +53,10 @@ def main(
         from mbexport.artifact import read_artifact
         from mbexport.bench.plan import choose_threads
         from mbexport.hardware import usable_threads
+        from mbexport.profile import Mode
         from mbexport.runtimes import resolve_targets
 
+        checked: Mode = choice("--mode", mode, Mode)
         opened = read_artifact(artifact)
         targets = resolve_targets(where.runtime)
         threads = choose_threads(where.threads, usable_threads())
@@ -55,6 +66,7 @@ def main(
                 images,
                 targets,
                 threads=threads,
+                mode=checked,
                 limit=limit,
                 progress=lambda done, total: progress(f"evaluate {done} of {total}", done / total),
             )

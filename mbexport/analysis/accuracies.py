@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import msgspec
 
 from mbexport.errors import DocumentError, InputError
+from mbexport.profile import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -44,8 +45,14 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     artifact: str
     artifact_sha256: str
     input_size: tuple[int, int] | None
+    mode: Mode = "parity"
     images: Annotated[int, msgspec.Meta(ge=1)]
     rows: Annotated[list[RuntimeTop1], msgspec.Meta(min_length=1)]
+
+    @property
+    def key(self) -> tuple[str, tuple[int, int] | None, Mode]:
+        """What one report is enough of."""
+        return self.artifact_sha256, self.input_size, self.mode
 
     def is_of(self, cell: Cell) -> bool:
         """Whether this very file was measured, at the size of this evaluation."""
@@ -53,17 +60,19 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         return same_file and self.input_size == cell.measurement.input_size
 
     def top1(self, cell: Cell) -> Top1 | None:
-        """Of this row's runtime, else of the first: in float32 they differ by rounding alone.
+        """Of this row's runtime, else of the first in float32, where they differ by rounding alone.
 
-        None where another file was evaluated, or a file of a narrower precision on other runtimes only: each engine has
+        None where another file was evaluated, or on other runtimes only and in a narrower precision: each engine has
         an arithmetic of its own for it, if not a file.
         """
         if not self.is_of(cell):
             return None
         rows = [row for row in self.rows if row.runtime == cell.measurement.runtime]
-        if not rows and cell.profile.precision != "f32":
+        if not rows and cell.profile.precision == "f32":
+            rows = [row for row in self.rows if row.precision == "f32"]
+        if not rows:
             return None
-        row = [*rows, *self.rows][0]
+        row = rows[0]
         images = "1 image" if self.images == 1 else f"{self.images} images"
         return Top1(row.top1, f"measured on {images}, {row.runtime}", row.top1_ci, row.precision)
 
@@ -73,14 +82,17 @@ def read_evaluations(paths: Iterable[Path]) -> dict[Path, Evaluation]:
 
     Raises:
         DocumentError: a file that cannot be read or is no such report.
-        InputError: two of one artifact.
+        InputError: two of one artifact in one mode.
     """
     found: dict[Path, Evaluation] = {}
     for path in dict.fromkeys(paths):
         evaluation = _read(path)
         for other, known in found.items():
-            if (known.artifact_sha256, known.input_size) == (evaluation.artifact_sha256, evaluation.input_size):
-                raise InputError(f"{other} and {path} are both of {_name(evaluation)}; give one --accuracy of each")
+            if known.key == evaluation.key:
+                raise InputError(
+                    f"{other} and {path} are both of {_name(evaluation)} in {evaluation.mode}; "
+                    "give one --accuracy of each"
+                )
         found[path] = evaluation
     return found
 
@@ -112,11 +124,12 @@ def check_measured(evaluations: Mapping[Path, Evaluation], machine: Machine, cho
 
 
 def top1_of(cell: Cell, evaluations: Iterable[Evaluation]) -> Top1 | None:
-    """As evaluated; else as published for ImageNet's weights, of a file in float32; None where neither is known."""
-    for evaluation in evaluations:
-        found = evaluation.top1(cell)
-        if found is not None:
-            return found
+    """As evaluated, in this row's own precision if that was; else as published for ImageNet's weights, of a file in
+    float32; None where neither is known.
+    """
+    found = [top1 for evaluation in evaluations if (top1 := evaluation.top1(cell)) is not None]
+    if found:
+        return min(found, key=lambda top1: top1.precision != cell.measurement.precision)
     published = cell.published
     return None if published is None else Top1(published.top1, published.source)
 

@@ -9,14 +9,12 @@ import msgspec
 import numpy as np
 
 from mbexport.compare import centred_log, sqnr_db
-from mbexport.evaluate import wilson_interval
+from mbexport.shares import paired_drop, wilson_interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mbexport.manifest import OutputContract
-
-_Z95 = 1.959964
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,12 +45,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 def change(
     output: OutputContract, exact: NDArray[np.float32], narrow: NDArray[np.float32], labels: NDArray[np.int64] | None
 ) -> Change:
-    """Compare answers to the same pictures, (pictures, classes) or features.
-
-    The drop is of pairs, so its interval counts only pictures that one network has right and the other wrong: with b of
-    the one and c of the other kind among n, (b - c) / n and Wald's interval with Agresti and Min's half a picture added
-    to each kind ("Simple improved confidence intervals for comparing matched proportions", 2005).
-    """
+    """Compare answers to the same pictures, (pictures, classes) or features."""
     difference = sqnr_db(*_quantity(output, exact, narrow))
     sqnr, finite = difference if math.isfinite(difference) else None, bool(np.isfinite(narrow).all())
     if output.kind == "features":
@@ -70,8 +63,8 @@ def change(
     )
     if labels is None:
         return found
-    drop, drop_ci = _drop(_right(exact, labels, 1), _right(narrow, labels, 1))
-    drop5, drop5_ci = _drop(_right(exact, labels, 5), _right(narrow, labels, 5))
+    drop, drop_ci = paired_drop(_right(exact, labels, 1), _right(narrow, labels, 1))
+    drop5, drop5_ci = paired_drop(_right(exact, labels, 5), _right(narrow, labels, 5))
     return msgspec.structs.replace(
         found,
         top1=float(_right(narrow, labels, 1).mean()),
@@ -107,10 +100,3 @@ def _right(scores: NDArray[np.float32], labels: NDArray[np.int64], places: int) 
     best = np.argsort(-scores, axis=-1, kind="stable")[:, :places]
     right: NDArray[np.bool_] = (best == labels[:, None]).any(axis=1)
     return right
-
-
-def _drop(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, tuple[float, float]]:
-    count, lost, won = len(before), int((before & ~after).sum()), int((after & ~before).sum())
-    b, c, n = lost + 0.5, won + 0.5, count + 2
-    middle, spread = (b - c) / n, _Z95 * math.sqrt(max(b + c - (b - c) ** 2 / n, 0.0)) / n
-    return (lost - won) / count, (max(middle - spread, -1.0), min(middle + spread, 1.0))

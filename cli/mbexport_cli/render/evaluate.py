@@ -39,20 +39,24 @@ def evaluated(artifact: "Artifact", report: "EvaluationReport") -> Iterator[Rend
 
 
 def _beside_float32(report: "EvaluationReport") -> Iterator[RenderableType]:
-    """What the artifact that a narrower one was made from answers to the same pictures."""
-    found = [
-        (row.runtime, percent(row.float32_top1), percent(row.agreement), _interval(row.agreement_ci))
-        for row in report.rows
-        if row.float32_top1 is not None and row.agreement is not None and row.agreement_ci is not None
-    ]
-    if not found:
-        return
-    figures = ("top-1 %", "same class %", "95% interval")
-    table = new_table("float32 beside it", *figures, right=figures)
-    for cells in found:
-        table.add_row(*cells)
-    yield ""
-    yield table
+    """What float32 answers to the same pictures, beside a narrower precision."""
+    figures = ("float32 top-1 %", "change, points", "same class %")
+    table = new_table("beside float32", *figures, right=figures)
+    for row in report.rows:
+        if row.float32_top1 is None or row.top1_drop is None or row.agreement is None:
+            continue
+        change = f"{-row.top1_drop * 100:+.2f} {_ends(row.top1_drop_ci, -100, '+.1f')}"
+        same = f"{percent(row.agreement)} {_ends(row.agreement_ci, 100, '.1f')}"
+        table.add_row(row.runtime, percent(row.float32_top1), change, same)
+    if table.row_count:
+        yield ""
+        yield table
+
+
+def _ends(interval: tuple[float, float] | None, factor: int, form: str) -> str:
+    assert interval is not None
+    low, high = sorted(end * factor for end in interval)
+    return f"[{low:{form}}, {high:{form}}]"
 
 
 def _disagreements(report: "EvaluationReport") -> Iterator[RenderableType]:
