@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -140,3 +141,12 @@ def test_constant_pictures(engine: Engine) -> None:
     numbers = settle(network, place(network, engine, Islands()), [flat])
     for answer in simulated(numbers.network, numbers, OTHERS).values():
         assert np.isfinite(answer).all()
+
+
+def test_a_network_may_be_deeper_than_calls_may_nest() -> None:
+    write = Writer()
+    read = write.conv("x", "first", (4, 3, 1))
+    for at in range(sys.getrecursionlimit() // 2):
+        read = write.active(write.conv(read, f"{at}", (4, 4, 1)), "Relu", f"{at}/active")
+    network, numbers = settled(write.model({write.conv(read, "last", (4, 4, 1)): 4}), "ort")
+    assert len(numbers.weights) == len(network.products) > sys.getrecursionlimit() // 2

@@ -125,6 +125,8 @@ class _Walk:
         self._left = Counter(name for node in network.nodes for name in set(network.flowing(node)))
 
     def through(self, inputs: Batches) -> Settled:
+        for product in reversed(self._network.products.values()):  # so that no gain is asked for a whole network deep
+            self._gain(product.output, len(product.kernel))
         for name in self._network.inputs:
             rounded = self._round(name, inputs) if name in self._placement.tensors else inputs
             self._twins[name] = _Twin(inputs, rounded)
