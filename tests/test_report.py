@@ -27,12 +27,14 @@ from mbexport.analysis.report.machine import machine as machine_words
 from mbexport.analysis.report.machine import networks_table
 from mbexport.analysis.report.page import html_page, plotly_source
 from mbexport.analysis.report.parts import inside_script
+from mbexport.analysis.report.tuned import tuned_table
 from mbexport.errors import InputError
-from mbexport.profile import ColdStart, LatencyProfile, Measurement, Scenario
+from mbexport.profile import AccuracyCheck, ColdStart, LatencyProfile, Measurement, Scenario
 from mbexport.profiles import write_profile
 from mbexport.spec import ModelSpec
 from mbexport_cli.app import app
 from tests.measured import HARDWARE, measurement, profile, replicate
+from tests.tuned import tuned
 
 SCENARIOS: tuple[Scenario, ...] = ("single-stream", "concurrent", "offline")
 NASTY = "</script><script>alert('x')</script>&amp;<b>%{x}$1$"
@@ -434,6 +436,35 @@ def test_narrower_files_have_no_published_accuracy() -> None:
     told = {line[0]: line for line in table.rows}
     assert (told[SMALL.slug][1], told[SMALL.slug][4]) == ("f32", "68.1")
     assert (told[INT8.artifact][1], told[INT8.artifact][4]) == ("int8", "-")
+
+
+def test_what_was_tuned_is_told_with_its_evidence() -> None:
+    wanted = msgspec.structs.replace(tuned().configuration, artifact=NASTY, callers=2, options={"KEY": "1"})
+    drop = AccuracyCheck(
+        rule="top-1", inside=True, pictures=400, top1_drop=0.0025, top1_drop_ci=(-0.01, 0.015), expected_drop=0.1
+    )
+    expected = AccuracyCheck(rule="expected", inside=True, pictures=40, expected_drop=0.001)
+    found = [
+        tuned(configuration=wanted, accuracy=drop),
+        tuned(objective="p99", accuracy=expected, over_defaults=None),
+        tuned(objective="throughput", accuracy=AccuracyCheck(rule="sqnr", inside=True, sqnr_db=18.25)),
+    ]
+    table = tuned_table([small(ms(1), tuned=found)])
+    assert table is not None
+    told = [dict(zip(table.columns, line, strict=True)) for line in table.rows]
+    assert [line["for"].split()[0] for line in told] == ["p50", "p99", "throughput"]
+    assert [line["accuracy"] for line in told] == [
+        "top-1 drop 0.25 [-1.0, 1.5] points on 400 pictures",
+        "expected drop 0.10 points on 40 pictures",
+        "SQNR 18.2 dB",
+    ]
+    assert [line["over the defaults"] for line in told] == ["2.00", "-", "2.00"]
+    assert (told[0]["threads"], told[0]["options"], told[1]["options"]) == ("2 for 2 callers", "KEY=1", "none")
+    page = Tree(html_page(data_of(small(ms(1), tuned=found)), "")).root
+    assert "tuned" in {node.attributes.get("id") for node in page.all("h2")}
+    assert any(NASTY in cell.text() for cell in page.all("td"))
+    untuned = Tree(html_page(data_of(small(ms(1))), "")).root
+    assert not any("tuned" in node.attributes.get("href", "") for node in untuned.all("a"))
 
 
 def test_maps_are_of_one_precision_of_file() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -273,3 +274,13 @@ def test_bf16_of_the_artifact_is_inside_its_own_limit(tmp_path: Path) -> None:
     found, notes = judged(tiny_artifact(tmp_path), None)
     assert all(check.inside for check in checks(found).values())
     assert any("by SQNR" in note for note in notes)
+
+
+def test_a_picture_that_is_there_several_times_judges_once(artifact: Artifact, tmp_path: Path) -> None:
+    photos = photographs(tmp_path / "photos", EACH)
+    for at in range(3):
+        shutil.copy(photos / "c0" / "0.png", photos / "c0" / f"copy{at}.png")
+    stick = yardstick(artifact, [], photos, 0.005, 2)
+    assert isinstance(stick, PictureYardstick)
+    assert len(stick.pictures) == 4 * EACH
+    assert "3 pictures show just what others show, and were left out" in stick.notes

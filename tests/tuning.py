@@ -60,10 +60,14 @@ def is_int8(cell: Cell) -> bool:
 
 
 def photographs(folder: Path, count: int) -> Path:
-    """``count`` pictures of each of the four colours, no two files alike."""
-    from tests.colours import COLOURS, paint
+    """``count`` pictures of each of the four colours, each a little lighter than the last."""
+    from PIL import Image
 
-    for number, colour in enumerate(COLOURS):
+    from tests.colours import COLOURS
+
+    for number, colour in enumerate(COLOURS.values()):
+        (folder / f"c{number}").mkdir(parents=True)
         for at in range(count):
-            paint(folder / f"c{number}" / f"{at}.png", colour, (40 + at % 8, 40 + at // 8))
+            lighter = tuple(min(255, shade + at) for shade in colour)
+            Image.new("RGB", (40, 40), lighter).save(folder / f"c{number}" / f"{at}.png")
     return folder

@@ -64,13 +64,15 @@ def show(artifact: Artifact, output: OutputContract, images: Path, threads: int,
     pixels, labels, failed = _decoded([taken[at] for at in order], contract, threads)
     if not pixels:
         raise none_readable(failed)
+    if copies := len(taken) - len(failed) - len(pixels):
+        notes.append(f"{copies} pictures show just what others show, and were left out")
     return Shown(np.stack(pixels), None if labels[0] == _UNKNOWN else np.array(labels), failed, notes)
 
 
 def _decoded(
     pictures: Sequence[LabelledPicture], contract: InputContract, threads: int
 ) -> tuple[list[NDArray[np.uint8]], list[int], list[FailedPicture]]:
-    """Those that can be read, their labels, and the others."""
+    """Those that can be read, once where several are cropped to the same numbers; their labels; and the others."""
 
     def decode(each: LabelledPicture) -> NDArray[np.uint8] | PictureError:
         try:
@@ -78,14 +80,15 @@ def _decoded(
         except PictureError as error:
             return error
 
-    shown, labels, failed = [], [], []
+    failed: list[FailedPicture] = []
+    different: dict[bytes, tuple[NDArray[np.uint8], int]] = {}
     with ThreadPoolExecutor(threads) as pool:
         for each, found in zip(pictures, pool.map(decode, pictures), strict=True):
             if isinstance(found, PictureError):
                 failed.append(FailedPicture(path=str(each.path), reason=found.reason))
             else:
-                shown.append(found)
-                labels.append(each.label)
+                different.setdefault(hashlib.sha256(found.tobytes()).digest(), (found, each.label))
+    shown, labels = [pixels for pixels, _ in different.values()], [label for _, label in different.values()]
     return shown, labels, sorted(failed, key=lambda each: each.path)
 
 

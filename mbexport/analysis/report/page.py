@@ -9,7 +9,19 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
-from mbexport.analysis.report import accuracy, cold, distributions, heat, machine, memory, parts, runtimes, style, text
+from mbexport.analysis.report import (
+    accuracy,
+    cold,
+    distributions,
+    heat,
+    machine,
+    memory,
+    parts,
+    runtimes,
+    style,
+    text,
+    tuned,
+)
 from mbexport.errors import MissingPackageError
 
 if TYPE_CHECKING:
@@ -60,7 +72,7 @@ _SECTIONS = (
     ),
     _Section("grid", "Width and resolution", "p50 in milliseconds over alpha and input resolution.", heat.panel),
 )
-_ENDS = (("networks", "Networks"), ("rows", "All rows"))
+_ENDS = (("tuned", "Tuned configurations"), ("networks", "Networks"), ("rows", "All rows"))
 
 
 @dataclass
@@ -154,12 +166,13 @@ def _body(data: ReportData, drawings: _Drawings) -> str:
 <h1>{escape(_title(data))}</h1>
 <p class="lead">{escape(_lead(data))}</p>
 <noscript><p class="note">The plots need JavaScript, which is off. Every figure in them is in the tables.</p></noscript>
-<nav aria-label="Contents"><ul>{_contents()}</ul></nav>
+<nav aria-label="Contents"><ul>{_contents(data)}</ul></nav>
 </header>
 {_choice(data.settings)}
 <main id="main" tabindex="-1">
 {_machine_section(data, drawings)}
 {sections}
+{_tuned_section(data, drawings)}
 <section aria-labelledby="networks">
 <h2 id="networks">Networks</h2>
 <p>Multiply-accumulates and parameters as computed from the architecture; top-1 as published.</p>
@@ -183,8 +196,9 @@ def _lead(data: ReportData) -> str:
     )
 
 
-def _contents() -> str:
-    anchors = [("machine", "Machine and method"), *((each.anchor, each.heading) for each in _SECTIONS), *_ENDS]
+def _contents(data: ReportData) -> str:
+    ends = _ENDS if any(profile.tuned for profile in data.profiles) else _ENDS[1:]
+    anchors = [("machine", "Machine and method"), *((each.anchor, each.heading) for each in _SECTIONS), *ends]
     return "".join(f'<li><a href="#{anchor}">{escape(heading)}</a></li>' for anchor, heading in anchors)
 
 
@@ -207,6 +221,18 @@ def _machine_section(data: ReportData, drawings: _Drawings) -> str:
 {parts.listing(machine.machine(data))}
 {parts.numbered(machine.method(data))}
 {parts.details("Options of the engines", options)}
+</section>"""
+
+
+def _tuned_section(data: ReportData, drawings: _Drawings) -> str:
+    table = tuned.tuned_table(data.profiles)
+    if table is None:
+        return ""
+    return f"""<section aria-labelledby="tuned" class="wide">
+<h2 id="tuned">Tuned configurations</h2>
+<p>What <code>mbexport tune</code> found on this machine, over the best float32 configuration of those it tried and over
+float32 at the runtime's defaults.</p>
+{drawings.table(table)}
 </section>"""
 
 
