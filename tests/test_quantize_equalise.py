@@ -10,9 +10,10 @@ import pytest
 from onnx import helper, numpy_helper
 
 from mbexport.compare import sqnr_db
+from mbexport.quantize.channel_grids import channel_grid
+from mbexport.quantize.counts import count
 from mbexport.quantize.emit import quantized
 from mbexport.quantize.equalise import equalised
-from mbexport.quantize.grids import channel_grid, count
 from mbexport.quantize.network import Network
 from mbexport.quantize.placement import Islands, place
 from mbexport.quantize.walk import Recipe, Settled, settle

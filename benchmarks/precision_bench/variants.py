@@ -53,6 +53,7 @@ def variants(
     needed = {
         "folding": "folded" in kinds,
         "by_channel": "channel" in kinds,
+        "caution": bool({"folded", "channel"} & kinds),
         "whole_pixels": with_whole_pixels(network, placement.tensors, shown) is not network,
         "widening": widened(network, placement.products, placement.channels) is not network,
     }

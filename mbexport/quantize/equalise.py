@@ -18,7 +18,8 @@ import onnx
 from onnx import numpy_helper
 
 from mbexport.compare import sqnr_db
-from mbexport.quantize import grids
+from mbexport.quantize.channel_grids import channel_grid
+from mbexport.quantize.counts import count
 from mbexport.quantize.groups import groups_of
 from mbexport.quantize.network import Network
 from mbexport.quantize.node_runs import refuse_infinite, run_node
@@ -120,7 +121,7 @@ def _seen(batches: Sequence[NDArray[np.float32]], *, shifts: bool) -> _Seen:
     if shifts:
         offset = mean.astype(np.float32).reshape(-1, *[1] * (batches[0].ndim - 2))
         batches = [batch - offset for batch in batches]
-    return _Seen(grids.channel_grid(grids.count(batches)).scale.astype(np.float64), mean)
+    return _Seen(channel_grid(count(batches)).scale.astype(np.float64), mean)
 
 
 def _scale(seen: Sequence[_Seen]) -> Floats:

@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 
 from mbexport.quantize import fitting, grids
+from mbexport.quantize.channel_grids import cautious_grid, channel_grid
+from mbexport.quantize.counts import count, count_halves
 from mbexport.quantize.equalise import equalised
 from mbexport.quantize.fitting import Weights
 from mbexport.quantize.node_runs import refuse_infinite, run_node
@@ -48,6 +50,8 @@ class Recipe:
     """One scale a channel between a product and a depthwise one, where it folds into the weights."""
     by_channel: bool = True
     """One scale a channel at the other inputs of depthwise products, where the engine can."""
+    caution: bool = True
+    """Draw the ranges of channels together as far as held-out pictures ask for."""
     refitting: bool = True
     """Fit weights to rounded inputs; else keep the float network's."""
     making_up: bool = True
@@ -164,16 +168,18 @@ class _Walk:
         return [grid.rounded(batch) for batch in batches]
 
     def _grid(self, tensor: str, batches: Batches) -> Grid:
-        counts, kind, recipe = grids.count(batches), self._placement.tensors[tensor], self._recipe
-        gains = _ones_for_none(self._gain(tensor, len(counts.values)))
+        kind, recipe = self._placement.tensors[tensor], self._recipe
+        gains = _ones_for_none(self._gain(tensor, batches[0].shape[1]))
         if kind == "hard-swish":
             self._settled.hard_swishes.add(tensor)
-            return grids.hard_swish_grid(counts, gains)
+            return grids.hard_swish_grid(count(batches), gains)
         if (kind == "folded" and recipe.folding) or (kind == "channel" and recipe.by_channel):
             if kind == "folded":
                 self._settled.folded.add(tensor)
-            return grids.channel_grid(counts, clip=recipe.weighted_ranges)
-        return grids.tensor_grid(counts, gains, clip=recipe.weighted_ranges)
+            if recipe.caution:
+                return cautious_grid(count_halves(batches), gains, clip=recipe.weighted_ranges)
+            return channel_grid(count(batches), clip=recipe.weighted_ranges)
+        return grids.tensor_grid(count(batches), gains, clip=recipe.weighted_ranges)
 
     def _gain(self, tensor: str, channels: int) -> NDArray[np.float64]:
         """What an error in each channel does to the network's answers, (channels,), every answer counting alike.
