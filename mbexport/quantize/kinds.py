@@ -31,7 +31,7 @@ INT8_METHOD = (
     "channels brought nearer to one magnitude across sums, and channels of 0 added to depthwise products where that is "
     "faster; an offset of pixels made whole; 8-bit weights per output channel, refitted to rounded "
     "inputs and rounded one input at a time; 8-bit activations over ranges of least weighted error, one scale a "
-    "channel into depthwise products; bias correction"
+    "channel into depthwise products, drawn together as far as held-out pictures ask for; bias correction"
 )
 F16_METHOD = "f16 but for the nodes whose numbers, sums or constants f16 cannot hold"
 FULL_LEVELS, REDUCED_LEVELS = 127, 63
