@@ -443,7 +443,9 @@ def test_what_was_tuned_is_told_with_its_evidence() -> None:
     drop = AccuracyCheck(
         rule="top-1", inside=True, pictures=400, top1_drop=0.0025, top1_drop_ci=(-0.01, 0.015), expected_drop=0.1
     )
-    expected = AccuracyCheck(rule="expected", inside=True, pictures=40, expected_drop=0.001)
+    expected = AccuracyCheck(
+        rule="expected", inside=True, pictures=40, top1_drop=0.0, top1_drop_ci=(-0.1, 0.1), expected_drop=0.001
+    )
     found = [
         tuned(configuration=wanted, accuracy=drop),
         tuned(objective="p99", accuracy=expected, over_defaults=None),

@@ -61,7 +61,7 @@ def _accuracy(check: AccuracyCheck) -> str:
     if check.rule == "sqnr":
         return "equal" if check.sqnr_db is None else f"SQNR {check.sqnr_db:.1f} dB"
     of = text.count(check.pictures, "picture")
-    if check.top1_drop is not None and check.top1_drop_ci is not None:
+    if check.rule == "top-1" and check.top1_drop is not None and check.top1_drop_ci is not None:
         low, high = (end * 100 for end in check.top1_drop_ci)
         return f"top-1 drop {check.top1_drop * 100:.2f} [{low:.1f}, {high:.1f}] points on {of}"
     assert check.expected_drop is not None
