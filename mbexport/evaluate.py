@@ -20,7 +20,7 @@ from mbexport.profile import Mode
 from mbexport.shares import paired_drop, wilson_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -148,11 +148,7 @@ def evaluate(
     if float32 is not None and narrower:
         readable = [paths[at] for at in read]
         exact = classify(float32, output, readable, narrower, threads=threads, progress=progress).top[:, :, 0]
-        beside = dict(zip(narrower, exact.T, strict=True))
-        rows = [
-            _beside(row, top[:, 0], beside[row.runtime], labels) if row.runtime in beside else row
-            for row, top in zip(rows, tops, strict=True)
-        ]
+        rows = _beside_float32(rows, tops, dict(zip(narrower, exact.T, strict=True)), labels)
     published = _published(artifact)
     contract = artifact.manifest.input
     return EvaluationReport(
@@ -195,6 +191,19 @@ def _float32_of(artifact: Artifact) -> Artifact | None:
         return None
     found = read_artifact(source)
     return found if found.sha256 == derivation.source_sha256 else None
+
+
+def _beside_float32(
+    rows: Sequence[EvaluationRow],
+    tops: Sequence[NDArray[np.int32]],
+    exact: Mapping[str, NDArray[np.int32]],
+    labels: NDArray[np.int64],
+) -> list[EvaluationRow]:
+    """``tops`` are the rows' own (pictures, 5), ``exact`` float32's most probable classes by runtime."""
+    return [
+        _beside(row, top[:, 0], exact[row.runtime], labels) if row.runtime in exact else row
+        for row, top in zip(rows, tops, strict=True)
+    ]
 
 
 def _beside(
