@@ -90,6 +90,16 @@ def test_speed(ratio: float, holds: bool) -> None:
     assert met(Found(timed=[Timed(**keys, ratio=ratio, ratio_ci=(1.0, 2.0))]), SMALL.name, ORT, "1.25 times") is holds
 
 
+@pytest.mark.parametrize(("ratio", "holds"), [(1.1, True), (0.9, False)])
+def test_speed_at_default_options_is_not_that_of_one_thread(ratio: float, holds: bool) -> None:
+    keys: dict[str, Any] = {"network": SMALL.name, "target": ORT, "row": FULL, "p50_s": 1e-3, "precision": "int8"}
+    found = Found(
+        timed=[Timed(**keys, ratio=2 - ratio, ratio_ci=(0.5, 2.0))],
+        by_default=[Timed(**keys, ratio=ratio, ratio_ci=(0.5, 2.0))],
+    )
+    assert met(found, SMALL.name, ORT, "default options") is holds
+
+
 def test_halves_are_judged_on_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each half's file sees the other half alone, and both answers are put beside the right truth and labels."""
     shown, seen = np.arange(10), []

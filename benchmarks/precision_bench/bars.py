@@ -41,7 +41,7 @@ class Bar:
 
 
 def bars(found: Found) -> list[Bar]:
-    return [*_accuracy(found), *_distances(found)]
+    return [*_accuracy(found), *_distances(found), *_by_default(found)]
 
 
 def _accuracy(found: Found) -> Iterator[Bar]:
@@ -106,9 +106,9 @@ def distance(found: Found, network: str, what: str, target: str) -> Distance | N
     return next((one for one in found.distances if (one.network, one.what, one.target) == keys), None)
 
 
-def timed(found: Found, network: str, target: str, row: str) -> Timed | None:
+def timed(records: list[Timed], network: str, target: str, row: str) -> Timed | None:
     keys = (network, target, row)
-    return next((one for one in found.timed if (one.network, one.target, one.row) == keys), None)
+    return next((one for one in records if (one.network, one.target, one.row) == keys), None)
 
 
 def points(one: Judged) -> str:
@@ -128,10 +128,18 @@ def agreeing(one: Judged) -> str:
 
 
 def _speed(found: Found, network: str, target: str, least: float) -> Bar:
-    one, wanted = timed(found, network, target, FULL), f"at least {least:g} times as fast"
+    one, wanted = timed(found.timed, network, target, FULL), f"at least {least:g} times as fast"
     if one is None:
         return Bar(network, target, wanted, None, met=False)
     return Bar(network, target, wanted, times(one), one.ratio >= least)
+
+
+def _by_default(found: Found) -> Iterator[Bar]:
+    """No file may be fast by grace of one option alone."""
+    for net in ALL:
+        for target in TARGETS.values():
+            one, wanted = timed(found.by_default, net.name, target, FULL), "faster at the engine's default options"
+            yield Bar(net.name, target, wanted, times(one) if one else None, met=one is not None and one.ratio > 1)
 
 
 def times(one: Timed) -> str:

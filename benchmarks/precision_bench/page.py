@@ -140,7 +140,7 @@ def _float32(one: Judged) -> str:
 
 
 def _taken(found: Found, one: Judged) -> str:
-    row = timed(found, one.network, one.target, one.variant)
+    row = timed(found.timed, one.network, one.target, one.variant)
     return NONE if row is None else times(row)
 
 
@@ -148,7 +148,7 @@ def _one_file(found: Found) -> Iterator[str]:
     rows = []
     for one in found.ablation:
         if one.variant == FULL:
-            foreign = timed(found, one.network, one.target, f"{FULL}, the file for {one.form}")
+            foreign = timed(found.timed, one.network, one.target, f"{FULL}, the file for {one.form}")
             taken = times(foreign) if foreign else _taken(found, one)
             rows.append((f"{one.network}, file for {one.form}", one.target, *_figures(one), taken))
     yield from _table(f"file|runs on|{_FIGURES}|{_TAKEN}", rows, texts=2) if rows else ()
@@ -158,11 +158,13 @@ def _times(found: Found) -> Iterator[str]:
     rows = []
     for net in ALL:
         for target in TARGETS.values():
-            float32, bf16, int8 = (timed(found, net.name, target, row) for row in (FLOAT32, BF16, FULL))
+            float32, bf16, int8 = (timed(found.timed, net.name, target, row) for row in (FLOAT32, BF16, FULL))
             if float32 and int8:
+                free = timed(found.by_default, net.name, target, FULL)
                 p50 = (f"{float32.p50_s * 1e3:.2f}", times(bf16) if bf16 else NONE, times(int8), int8.precision)
-                rows.append((net.name, target, *p50))
-    yield from _table("network|engine|float32, ms|bf16|int8|read back", rows, texts=2) if rows else ()
+                rows.append((net.name, target, *p50, times(free) if free else NONE))
+    head = "network|engine|float32, ms|bf16|int8|read back|int8, default options"
+    yield from _table(head, rows, texts=2) if rows else ()
 
 
 def _distances(found: Found) -> Iterator[str]:

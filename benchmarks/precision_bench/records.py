@@ -39,7 +39,7 @@ class Distance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timed(msgspec.Struct, frozen=True, kw_only=True):
-    """Float32's time over that of a row, on one target, one thread, batch 1."""
+    """Float32's time over that of a row, on one target, batch 1."""
 
     network: str
     target: str
@@ -86,5 +86,8 @@ class Found(msgspec.Struct, kw_only=True):
     sensitivity: list[Left] = []
     channels: list[Channels] = []
     timed: list[Timed] = []
+    """On one thread."""
+    by_default: list[Timed] = []
+    """At the engine's default options."""
     taken_s: dict[str, float] = {}
     """Part -> seconds that it took, in all its runs."""

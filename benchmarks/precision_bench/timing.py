@@ -1,4 +1,7 @@
-"""How many times faster than float32 each file is: long blocks in turn in one process, one thread, batch 1."""
+"""How many times faster than float32 each file is: long blocks in turn in one process, batch 1.
+
+On one thread, and at the engine's default options, where its threads are its own affair.
+"""
 
 from __future__ import annotations
 
@@ -41,17 +44,23 @@ Rows = dict[str, tuple[Path, "Mode"]]
 
 def measure(net: Net, subject: Subject, found: Found, rounds: int) -> Iterator[None]:
     """Every variant of a network with real weights, the whole recipe of the others, each form on both engines."""
-    done = {one.target for one in found.timed if one.network == net.name}
-    if done == set(TARGETS.values()):
+    wanted = [
+        (target, threads, kept)
+        for target in TARGETS.values()
+        for threads, kept in ((1, found.timed), (None, found.by_default))
+        if not any((one.network, one.target) == (net.name, target) for one in kept)
+    ]
+    if not wanted:
         return
     with tempfile.TemporaryDirectory(prefix="mbexport-") as folder:
         models = dict(_models(net, subject, found, Path(folder)))
-        for target in TARGETS.values():
-            if target not in done:
-                say(f"{net.name}: timing on {target}")
-                rows = rows_on(subject, target, models)
-                found.timed += [_timed(net.name, target, *row) for row in time_rows(subject, target, rows, rounds)]
-                yield
+        for target, threads, kept in wanted:
+            say(f"{net.name}: timing on {target}, {threads or 'default'} threads")
+            rows = rows_on(subject, target, models)
+            if threads is None:
+                rows = {name: row for name, row in rows.items() if name in {FLOAT32, FULL}}
+            kept += [_timed(net.name, target, *row) for row in time_rows(subject, target, rows, rounds, threads)]
+            yield
 
 
 def rows_on(subject: Subject, target: str, models: Mapping[tuple[Engine, str], Path]) -> Rows:
@@ -70,7 +79,7 @@ def rows_on(subject: Subject, target: str, models: Mapping[tuple[Engine, str], P
 
 
 def time_rows(
-    subject: Subject, target: str, rows: Rows, rounds: int
+    subject: Subject, target: str, rows: Rows, rounds: int, threads: int | None = 1
 ) -> list[tuple[str, list[float], list[float], str]]:
     """Row, its median seconds in each round, those of the first row, and the precision that the engine reports."""
     engine, device = split_target(target)
@@ -80,7 +89,7 @@ def time_rows(
     with ExitStack() as stack:
         sessions = {}
         for name, (path, mode) in rows.items():
-            options = SessionOptions(mode=mode, threads=1, size=picture_size(contract))
+            options = SessionOptions(mode=mode, threads=threads, size=picture_size(contract))
             sessions[name] = stack.enter_context(load_engine(engine).open(path, device, options))
         calls = {name: session.bind({contract.name: picture}) for name, session in sessions.items()}
         for turn in range(-1, rounds):  # the first is a warm-up
