@@ -25,6 +25,10 @@ class EngineError(MbexportError):
     """A runtime could not load or run a model that is whole."""
 
 
+class UnprovenError(MbexportError):
+    """What was to be shipped fails its own checks."""
+
+
 class InputError(MbexportError):
     """Something that the caller gave is wrong; the call must change."""
 
@@ -41,6 +45,10 @@ class WeightsError(InputError):
 
 class ArtifactError(InputError):
     """A folder that is not a whole, unaltered artifact."""
+
+
+class BundleError(InputError):
+    """A file that is not a whole, unaltered bundle, or contents that cannot make one."""
 
 
 class UntiedGraphError(InputError):

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from mbexport_cli import (
     bench,
     build,
+    bundle,
     compare,
     convert,
     doctor,
@@ -21,9 +22,11 @@ from mbexport_cli import (
     profile_recommend,
     profile_report,
     quantize,
+    rebuild,
     run,
     tune,
     validate,
+    verify,
 )
 from mbexport_cli import list as list_
 from mbexport_cli.command import command
@@ -84,6 +87,9 @@ for module, name in (
     (quantize, "quantize"),
     (evaluate, "evaluate"),
     (predict, "predict"),
+    (bundle, "bundle"),
+    (verify, "verify"),
+    (rebuild, "rebuild"),
     (list_, "list"),
     (info, "info"),
     (doctor, "doctor"),

@@ -101,7 +101,8 @@ class How:
 
 def main(
     artifacts: Annotated[
-        list[Path], typer.Argument(help="Artifact folders, as `mbexport build` makes them.", metavar="ARTIFACT...")
+        list[Path],
+        typer.Argument(help="Artifact folders, as `mbexport build` makes them, or bundles.", metavar="ARTIFACT..."),
     ],
     cells: Cells,
     how: How,
@@ -120,12 +121,12 @@ def main(
     from mbexport_cli.screen import screen
 
     with screen(verbose=verbose) as own:
-        from mbexport.artifact import read_artifact
         from mbexport.bench.run import prepare
+        from mbexport.bundle.opened import open_artifact
         from mbexport.operators.table import watched
         from mbexport.runtimes import resolve_targets
 
-        opened = [read_artifact(artifact) for artifact in artifacts]
+        opened = [open_artifact(artifact) for artifact in artifacts]
         found, targets = None, []
         if cells.tuned:
             from mbexport.tune.use import tuned_cells

@@ -50,14 +50,14 @@ def main(
 
     with screen(verbose=verbose) as own:
         from mbexport import evaluate
-        from mbexport.artifact import read_artifact
         from mbexport.bench.plan import choose_threads
+        from mbexport.bundle.opened import open_artifact
         from mbexport.hardware import usable_threads
         from mbexport.profile import Mode
         from mbexport.runtimes import resolve_targets
 
         checked: Mode = choice("--mode", mode, Mode)
-        opened = read_artifact(artifact)
+        opened = open_artifact(artifact)
         targets = resolve_targets(where.runtime)
         threads = choose_threads(where.threads, usable_threads())
         with own.progress() as progress:

@@ -34,7 +34,16 @@ Strict = Annotated[
         rich_help_panel=_EXPORT,
     ),
 ]
-Artifact = Annotated[Path, typer.Argument(help="An artifact folder, as `mbexport build` makes it.", metavar="ARTIFACT")]
+Artifact = Annotated[
+    Path,
+    typer.Argument(
+        help="An artifact folder, as `mbexport build` makes it, or a bundle (FILE/NAME: one artifact of it).",
+        metavar="ARTIFACT",
+    ),
+]
+ArtifactFolder = Annotated[
+    Path, typer.Argument(help="An artifact folder, as `mbexport build` makes it.", metavar="ARTIFACT")
+]
 Profiles = Annotated[Path, typer.Option(help="Folder of measured profiles, made when needed.", metavar="DIR")]
 
 

@@ -26,13 +26,13 @@ def main(
 
     with screen(verbose=verbose) as own:
         from mbexport import predict
-        from mbexport.artifact import read_artifact
         from mbexport.bench.plan import choose_threads
+        from mbexport.bundle.opened import open_artifact
         from mbexport.folders import named_pictures
         from mbexport.hardware import usable_threads
         from mbexport.runtimes import resolve_targets
 
-        opened = read_artifact(artifact)
+        opened = open_artifact(artifact)
         paths = named_pictures(pictures)
         targets = resolve_targets(where.runtime)
         threads = choose_threads(where.threads, usable_threads())

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mbexport.errors import InputError
-from mbexport_cli.options import Artifact, Json, RuntimeOptions, Verbose, choice
+from mbexport_cli.options import ArtifactFolder, Json, RuntimeOptions, Verbose, choice
 
 EPILOG = "Example: mbexport quantize artifacts/mobilenet_v3_small_1.0_224 --images val"
 _ALL_POINTS = 100
@@ -49,7 +49,7 @@ class Made:
 
 
 def main(
-    artifact: Artifact,
+    artifact: ArtifactFolder,
     images: Annotated[
         Path,
         typer.Option(

@@ -66,8 +66,8 @@ def main(
     from mbexport_cli.screen import screen
 
     with screen(verbose=verbose) as own:
-        from mbexport.artifact import read_artifact
         from mbexport.bench import seconds
+        from mbexport.bundle.opened import open_artifact
         from mbexport.profile import Objective
         from mbexport.runtimes import resolve_targets
         from mbexport.tune.run import TuneSettings, tune
@@ -78,7 +78,7 @@ def main(
             threads=where.threads,
             budget_s=seconds(goal.budget),
         )
-        opened = read_artifact(artifact)
+        opened = open_artifact(artifact)
         with own.progress() as progress:
             report = tune(
                 opened, resolve_targets(where.runtime), settings, images=goal.images, profiles=profiles, tell=progress

@@ -106,8 +106,8 @@ def main(
     with screen(verbose=verbose) as own:
         from mbexport import validate
         from mbexport.accuracy.recording import Recording
-        from mbexport.artifact import read_artifact
         from mbexport.bench.plan import choose_threads
+        from mbexport.bundle.opened import open_artifact
         from mbexport.folders import some_pictures
         from mbexport.hardware import usable_threads
         from mbexport.runtimes import resolve_targets
@@ -121,7 +121,7 @@ def main(
             max_flips=asked.max_flips,
             allow_fallback=asked.allow_fallback,
         )
-        opened = read_artifact(artifact)
+        opened = open_artifact(artifact)
         if told.explain or told.picture:
             validate.check_explainable(opened)
         recording = Recording(opened, told.save_outputs) if told.save_outputs else None

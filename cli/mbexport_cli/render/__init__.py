@@ -5,6 +5,7 @@ stands on lines of its own below the table.
 """
 
 from mbexport_cli.render.build import build, pass_step
+from mbexport_cli.render.bundle import bundled, rebuilt, verified
 from mbexport_cli.render.catalog import catalogue, checkpoints, info
 from mbexport_cli.render.compare import compared
 from mbexport_cli.render.console import live, write
@@ -25,6 +26,7 @@ from mbexport_cli.render.tune import tuned
 __all__ = [
     "benched",
     "build",
+    "bundled",
     "catalogue",
     "changes",
     "checkpoints",
@@ -41,11 +43,13 @@ __all__ = [
     "predicted",
     "profiles",
     "quantized",
+    "rebuilt",
     "recommended",
     "reported",
     "run",
     "taken_over_text",
     "tuned",
     "validated",
+    "verified",
     "write",
 ]

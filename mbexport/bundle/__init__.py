@@ -1,0 +1,1 @@
+"""One file that can be shipped, served, verified and made again."""

@@ -1,0 +1,185 @@
+"""Artifacts and what was found of them -> one file."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mbexport import hardware, serde
+from mbexport.artifact import MANIFEST
+from mbexport.bundle import archive, manifest
+from mbexport.bundle.card import card
+from mbexport.bundle.evidence import StoredValidation, evidence_members, profiles_of
+from mbexport.bundle.golden import golden_members
+from mbexport.bundle.manifest import BundledArtifact, BundleManifest
+from mbexport.bundle.sbom import require_cyclonedx, sbom
+from mbexport.bundle.serving import servings
+from mbexport.errors import InputError, UnprovenError
+from mbexport.validate import validate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mbexport.artifact import Artifact
+    from mbexport.profile import LatencyProfile
+
+_PACKAGES = {"ort": "onnxruntime-gpu", "openvino": "openvino"}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a bundle is made of; the maps' keys are artifacts' slugs."""
+
+    artifacts: Sequence[Artifact]
+    """The first names the bundle and is what it serves unless another was found to be better."""
+    validations: Mapping[str, StoredValidation]
+    profiles: Mapping[str, Mapping[str, LatencyProfile]]
+    """By machine."""
+
+
+class BundleReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle just written."""
+
+    bundle: str
+    sha256: str
+    size_bytes: int
+    artifacts: list[BundledArtifact]
+    files: int
+    signed: bool
+
+
+def bundle(
+    artifacts: Sequence[Artifact],
+    out: Path,
+    targets: Sequence[str],
+    *,
+    profiles: Sequence[Path] = (),
+    key: Path | None = None,
+    threads: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> BundleReport:
+    """Validate the artifacts here, and write them with their evidence to ``out``.
+
+    Args:
+        artifacts: one network, or siblings in other precisions; the first names the bundle.
+        out: the file.
+        targets: what to validate on.
+        profiles: folders whose profiles of these artifacts travel along, from any machine.
+        key: an elliptic curve's private key in PEM, to sign with.
+        threads: for each engine.
+        progress: told what is being done.
+
+    Raises:
+        UnprovenError: an artifact fails its validation; nothing is written.
+        InputError: no artifact, or two of one name.
+        MissingPackageError: the extra ``bundle`` or ``sign`` is not installed.
+        OutputError: the place cannot be written to.
+    """
+    tell = progress or (lambda _message: None)
+    _refuse_names(artifacts)
+    serde.refuse_unwritable(out.absolute().parent)
+    _refuse_missing(key)
+    validations = {artifact.manifest.slug: _proved(artifact, targets, threads, tell) for artifact in artifacts}
+    measured = {artifact.manifest.slug: profiles_of(artifact, profiles) for artifact in artifacts}
+    tell("bundle")
+    return write(Contents(artifacts, validations, measured), out, key)
+
+
+def write(contents: Contents, out: Path, key: Path | None) -> BundleReport:
+    """Write the file whole or not at all.
+
+    Raises:
+        MissingPackageError: the extra ``bundle`` or ``sign`` is not installed.
+        OutputError: the place cannot be written to.
+    """
+    members, told = members_of(contents)
+    if key is not None:
+        from mbexport.bundle.sign import signature
+
+        members[manifest.SIGNATURE] = signature(members, key)
+    data = archive.written(members)
+    serde.write_atomic(out, data)
+    return BundleReport(
+        bundle=str(out),
+        sha256=hashlib.sha256(data).hexdigest(),
+        size_bytes=len(data),
+        artifacts=told.artifacts,
+        files=len(members),
+        signed=key is not None,
+    )
+
+
+def members_of(contents: Contents) -> tuple[dict[str, bytes], BundleManifest]:
+    """Every file of an unsigned bundle, and its manifest."""
+    members: dict[str, bytes] = {}
+    for artifact in contents.artifacts:
+        slug = artifact.manifest.slug
+        for name in (*artifact.manifest.files, MANIFEST):
+            members[f"{manifest.ARTIFACTS}/{slug}/{name}"] = (artifact.path / name).read_bytes()
+        members |= evidence_members(artifact, contents.validations[slug], contents.profiles[slug])
+    pictures, shown = golden_members(contents.artifacts[0])
+    every = [profile for machines in contents.profiles.values() for profile in machines.values()]
+    serving = servings(contents.artifacts, every)
+    runtimes = {name: v for found in contents.validations.values() for name, v in found.versions.items()}
+    members |= shown
+    members[manifest.INFER] = Path(__file__).with_name(manifest.INFER).read_bytes()
+    members[manifest.README] = card(contents.artifacts, serving, contents.validations, contents.profiles).encode()
+    members[manifest.SBOM] = sbom(contents.artifacts, runtimes)
+    told = BundleManifest(
+        mbexport=importlib.metadata.version("mbexport"),
+        artifacts=[_entry(artifact) for artifact in contents.artifacts],
+        serving=serving,
+        golden=pictures,
+        files={name: hashlib.sha256(data).hexdigest() for name, data in sorted(members.items())},
+    )
+    members[manifest.BUNDLE] = serde.json_bytes(told)
+    return members, told
+
+
+def _entry(artifact: Artifact) -> BundledArtifact:
+    slug = artifact.manifest.slug
+    return BundledArtifact(
+        path=f"{manifest.ARTIFACTS}/{slug}", slug=slug, sha256=artifact.sha256, precision=artifact.manifest.precision
+    )
+
+
+def _proved(
+    artifact: Artifact, targets: Sequence[str], threads: int | None, tell: Callable[[str], None]
+) -> StoredValidation:
+    slug = artifact.manifest.slug
+    report = validate(artifact, targets, threads=threads, progress=lambda what: tell(f"validate {slug} on {what}"))
+    for row in report.rows:
+        if not row.passed:
+            raise UnprovenError(
+                f"{artifact.path} fails on {row.runtime} ({row.mode}): {row.reason}; nothing was written. "
+                "See: mbexport validate --explain"
+            )
+    packages = sorted({_PACKAGES[target.partition(":")[0]] for target in targets})
+    return StoredValidation(
+        machine=hardware.detect().slug,
+        versions={name: importlib.metadata.version(name) for name in packages},
+        report=report,
+    )
+
+
+def _refuse_missing(key: Path | None) -> None:
+    """What would only show after all the work."""
+    require_cyclonedx()
+    if key is not None:
+        from mbexport.bundle.sign import signer
+
+        signer(key)
+
+
+def _refuse_names(artifacts: Sequence[Artifact]) -> None:
+    if not artifacts:
+        raise InputError("a bundle needs an artifact; make one with: mbexport build")
+    slugs = [artifact.manifest.slug for artifact in artifacts]
+    twice = next((slug for slug in slugs if slugs.count(slug) > 1), None)
+    if twice is not None:
+        raise InputError(f"two of the artifacts are {twice}; a bundle holds one of a name")

@@ -1,0 +1,119 @@
+"""A bundle's file -> a folder, and the artifacts in it, once all of it is sure to be what its manifest says."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mbexport import serde
+from mbexport.artifact import MANIFEST, Artifact, read_artifact
+from mbexport.bundle import archive, manifest
+from mbexport.bundle.manifest import BundleManifest
+from mbexport.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from zipfile import ZipFile
+
+    from onnx import ModelProto, TensorProto
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """A bundle in a folder."""
+
+    root: Path
+    manifest: BundleManifest
+    artifacts: list[Artifact]
+    """In the manifest's order."""
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Unpacked]:
+    """The bundle in a temporary folder, which is gone afterwards.
+
+    Raises:
+        ArtifactError: an artifact in it is not whole.
+        BundleError: damaged, altered or hostile; the message names the member.
+        DocumentError: a manifest that is malformed or of a newer schema version.
+    """
+    with tempfile.TemporaryDirectory(prefix="mbexport-") as folder:
+        root = Path(folder)
+        with archive.opened(path) as file:
+            told = _manifest(path, file)
+            _check_listed(path, set(file.namelist()), told)
+            archive.unpack(file, root)
+        for name, digest in told.files.items():
+            if hashlib.sha256((root / name).read_bytes()).hexdigest() != digest:
+                raise BundleError(f"{path}: {name} is not the file that {manifest.BUNDLE} lists")
+        yield Unpacked(root, told, _artifacts(path, root, told))
+
+
+def _manifest(path: Path, file: ZipFile) -> BundleManifest:
+    if manifest.BUNDLE not in file.namelist():
+        raise BundleError(f"{path} holds no {manifest.BUNDLE}, so it is no bundle; make one with: mbexport bundle")
+    data = file.read(manifest.BUNDLE)
+    return serde.parse_document(data, path / manifest.BUNDLE, BundleManifest, manifest.SCHEMA_VERSION)
+
+
+def _check_listed(path: Path, found: set[str], told: BundleManifest) -> None:
+    """Every member is listed, every listed file is there, and whatever the manifest names is one of them."""
+    listed = set(told.files) | {manifest.BUNDLE}
+    if missing := sorted(listed - found):
+        raise BundleError(f"{path} lacks {missing[0]}, which its manifest lists")
+    if extra := sorted(found - listed - {manifest.SIGNATURE}):
+        raise BundleError(f"{path} holds {extra[0]}, which its manifest does not list")
+    if not told.artifacts:
+        raise BundleError(f"{path} holds no artifact")
+    named = [*(one.model for one in told.serving), *(one.picture for one in told.golden)]
+    named += [f"{entry.path}/{MANIFEST}" for entry in told.artifacts]
+    if outside := next((name for name in named if name not in told.files), None):
+        raise BundleError(f"{path}: {manifest.BUNDLE} names {outside!r}, which is no member")
+
+
+def _artifacts(path: Path, root: Path, told: BundleManifest) -> list[Artifact]:
+    opened = []
+    for entry in told.artifacts:
+        artifact = read_artifact(root / entry.path)
+        found = (artifact.manifest.slug, artifact.sha256, artifact.manifest.precision)
+        if found != (entry.slug, entry.sha256, entry.precision):
+            raise BundleError(f"{path}: {entry.path} is not the artifact that {manifest.BUNDLE} describes")
+        _refuse_external_data(path, artifact)
+        opened.append(artifact)
+    return opened
+
+
+def _refuse_external_data(path: Path, artifact: Artifact) -> None:
+    """Weights outside of the model file could lie anywhere on the machine that loads it."""
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx.external_data_helper import uses_external_data
+
+    for name in sorted(set(artifact.manifest.models.values())):
+        try:
+            model = onnx.load(artifact.path / name, load_external_data=False)
+        except DecodeError as error:
+            raise BundleError(f"{path}: {artifact.manifest.slug}/{name} is not an ONNX model") from error
+        if any(uses_external_data(tensor) for tensor in _tensors(model)):
+            raise BundleError(f"{path}: {artifact.manifest.slug}/{name} keeps weights outside of the file")
+
+
+def _tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Every tensor that a model holds, those of nodes, inner graphs and functions too."""
+    graphs = [model.graph, *(info.initialization for info in model.training_info)]
+    nodes = [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            nodes += graph.node
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+        while nodes:
+            for attribute in nodes.pop().attribute:
+                yield from (attribute.t, *attribute.tensors)
+                graphs += [attribute.g, *attribute.graphs]
