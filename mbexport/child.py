@@ -1,4 +1,8 @@
-"""Work in a fresh process of mbexport's own: a question on its stdin, the answer on its stdout, both JSON."""
+"""Work in a fresh process of mbexport's own: a question on its stdin, the answer on its stdout, both JSON.
+
+:func:`ask` and :func:`answer` are for one question; :class:`Servant` and :func:`serve` for many, one a line, where a
+process has something to load first that all of them need.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -66,11 +71,7 @@ def ask(
         _log.debug("%s: %s", what, chatter)
     if returncode:
         raise errors.ProcessError(_obituary(what, returncode, chatter))
-    said: Answer | Failure = msgspec.json.decode(out, type=kind | Failure)
-    if isinstance(said, Failure):
-        mirrored: type[errors.MbexportError] = getattr(errors, said.error)
-        raise mirrored(said.message)
-    return said
+    return _understood(out, kind)
 
 
 def answer(kind: type[Question], work: Callable[[Question], msgspec.Struct]) -> int:
@@ -81,16 +82,82 @@ def answer(kind: type[Question], work: Callable[[Question], msgspec.Struct]) -> 
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     answer_file = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    said: msgspec.Struct
     try:
-        said = work(msgspec.json.decode(sys.stdin.buffer.read(), type=kind))
-    except errors.MbexportError as error:
-        said = Failure(error=type(error).__name__, message=str(error))
+        said = _said(work, msgspec.json.decode(sys.stdin.buffer.read(), type=kind))
     except KeyboardInterrupt:
         return _INTERRUPTED
     with answer_file:
-        answer_file.write(msgspec.json.encode(said))
+        answer_file.write(said)
     return 0
+
+
+def serve(kind: type[Question], work: Callable[[Question], msgspec.Struct]) -> int:
+    """The process's side of a :class:`Servant`: as :func:`answer`, question after question, until stdin ends."""
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        for line in sys.stdin.buffer:
+            answers.write(_said(work, msgspec.json.decode(line, type=kind)) + b"\n")
+            answers.flush()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return 0
+
+
+def _said(work: Callable[[Question], msgspec.Struct], question: Question) -> bytes:
+    try:
+        return msgspec.json.encode(work(question))
+    except errors.MbexportError as error:
+        return msgspec.json.encode(Failure(error=type(error).__name__, message=str(error)))
+
+
+class Servant:
+    """A process that answers one question after the other. Close it, or it stays as long as this process."""
+
+    def __init__(self, command: Sequence[str], what: str, environment: Mapping[str, str] | None = None) -> None:
+        """``what`` is the process in words, as for :func:`ask`."""
+        self._what = what
+        self._chatter = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=self._chatter, env={**os.environ, **(environment or {})}
+        )
+
+    def ask(self, question: msgspec.Struct, kind: type[Answer]) -> Answer:
+        """Let it answer; raises as :func:`ask` does."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(msgspec.json.encode(question) + b"\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        if not line:
+            raise errors.ProcessError(_obituary(self._what, self._process.wait(), self._heard()))
+        return _understood(line, kind)
+
+    def close(self) -> None:
+        """End it at once, whatever it is doing."""
+        with self._process as process, self._chatter:
+            process.kill()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _heard(self) -> str:
+        self._chatter.seek(0)
+        return self._chatter.read().decode(errors="replace").strip()
+
+
+def _understood(data: bytes, kind: type[Answer]) -> Answer:
+    said: Answer | Failure = msgspec.json.decode(data, type=kind | Failure)
+    if isinstance(said, Failure):
+        mirrored: type[errors.MbexportError] = getattr(errors, said.error)
+        raise mirrored(said.message)
+    return said
 
 
 def _end_with_parent(parent: int) -> None:

@@ -75,6 +75,10 @@ class OutputError(InputError):
     """A place that cannot be written to."""
 
 
+class CacheError(OutputError):
+    """The cache's folder cannot be used."""
+
+
 class MissingError(MbexportError):
     """Something that is needed is not on this machine."""
 

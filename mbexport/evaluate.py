@@ -12,7 +12,7 @@ from mbexport.catalog import find
 from mbexport.classifier import ClassName, ClassNames, classifier_outputs
 from mbexport.classify import classify
 from mbexport.diagnose import refuse_wrong_contract
-from mbexport.errors import InputError
+from mbexport.errors import ArtifactError, DocumentError, InputError
 from mbexport.folders import labelled_set, take_evenly
 from mbexport.images import picture_size
 from mbexport.predict import FailedPicture, none_readable
@@ -143,7 +143,7 @@ def evaluate(
     labels = np.array([pictures[at].label for at in read])
     tops = [classified.top[read, at] for at in range(len(targets))]
     rows = [_row(*each, labels) for each in zip(targets, classified.precisions, tops, strict=True)]
-    float32 = _float32_of(artifact)
+    float32, damaged = _float32_of(artifact)
     narrower = [row.runtime for row in rows if float32 is not artifact or row.precision != "f32"]
     if float32 is not None and narrower:
         readable = [paths[at] for at in read]
@@ -164,7 +164,7 @@ def evaluate(
         failed=failed,
         output=output.name,
         other_outputs=[other.name for other in others],
-        note=found.note,
+        note="; ".join(filter(None, [found.note, damaged])) or None,
         seconds=classified.seconds,
         images_per_s=len(pictures) / classified.seconds,
     )
@@ -177,20 +177,21 @@ def _published(artifact: Artifact) -> Published | None:
     return find(manifest.spec)
 
 
-def _float32_of(artifact: Artifact) -> Artifact | None:
-    """The artifact itself, or the one that a narrower one was made from, where that is still the folder beside it.
-
-    Raises:
-        ArtifactError: it is, and one of its files was changed.
+def _float32_of(artifact: Artifact) -> tuple[Artifact | None, str | None]:
+    """The artifact itself, or the one that a narrower one was made from, where that is still the folder beside it;
+    and why it cannot be compared with, where that is damaged.
     """
     if artifact.manifest.precision == "f32":
-        return artifact
+        return artifact, None
     derivation, folder = artifact.manifest.derivation, artifact.path.resolve()
     source = folder.with_name(folder.name.removesuffix(f"_{artifact.manifest.precision}"))
     if derivation is None or source == folder or not (source / MANIFEST).is_file():
-        return None
-    found = read_artifact(source)
-    return found if found.sha256 == derivation.source_sha256 else None
+        return None, None
+    try:
+        found = read_artifact(source)
+    except (ArtifactError, DocumentError) as error:
+        return None, f"not compared with float32: {error}"
+    return (found if found.sha256 == derivation.source_sha256 else None), None
 
 
 def _beside_float32(

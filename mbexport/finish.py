@@ -20,7 +20,7 @@ from mbexport.graph.free_size import free_size
 from mbexport.graph.guard import run_model
 from mbexport.graph.opset import ir_version
 from mbexport.graph.tools import light_proto
-from mbexport.manifest import GraphReport, Manifest
+from mbexport.manifest import TOOLS, GraphReport, Manifest
 from mbexport.outputs import compare_output, threshold_db
 from mbexport.pictures import in_fours, joined
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from mbexport.reference import Golden, Reference
     from mbexport.spec import ExportOptions
     from mbexport.subject import About
-
-TOOLS = ("tensorflow", "keras", "tf2onnx", "onnx", "onnx-ir", "onnxscript", "numpy")
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def manifest_of(
         graph=report,
         models={"ort": MODEL, "openvino": OPENVINO_MODEL if OPENVINO_MODEL in files else MODEL},
         files={},
-        tools={name: importlib.metadata.version(name) for name in ("mbexport", *TOOLS)},
+        tools={name: importlib.metadata.version(name) for name in TOOLS},
         golden=entries(golden, outputs, about.labels),
         coverage=coverage,
     )

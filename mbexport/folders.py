@@ -68,8 +68,15 @@ def labelled_set(images: Path, classes: int, labels: Sequence[Label] | None) -> 
 
 
 def names_classes(images: Path, classes: int, labels: Sequence[Label] | None) -> bool:
-    """Whether a folder's folders are named as classes are, or are as many as there are classes."""
-    folders = [path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    """Whether a folder's folders are named as classes are, or are as many as there are classes.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    try:
+        folders = [path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"{images} cannot be read: {error.strerror}") from error
     finder = LabelFinder(labels or ())
     return any(finder.find(name) for name in folders) or (bool(folders) and len(folders) == classes)
 

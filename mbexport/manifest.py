@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
+TOOLS = ("mbexport", "tensorflow", "keras", "tf2onnx", "onnx", "onnx-ir", "onnxscript", "numpy")
+"""Distributions that a built graph depends on."""
+
 OutputKind = Literal["probabilities", "logits", "features"]
 
 

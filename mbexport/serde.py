@@ -26,6 +26,11 @@ def json_bytes(value: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
+def decoded(data: bytes, kind: type[T]) -> T:
+    """A value that :func:`json_bytes` wrote in this very version."""
+    return msgspec.json.decode(data, type=kind)
+
+
 def read_document(path: Path, kind: type[T], version: int, upgrades: Mapping[int, Upgrade] | None = None) -> T:
     """Read a versioned JSON document, upgrading it from older schema versions.
 
@@ -133,7 +138,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         with writing(target):
             fresh.chmod(0o777 & ~_UMASK)
             for file in fresh.iterdir():
-                _fsync(file)
+                sync(file)
             _fsync_folder(fresh)
             _swap_in(fresh, target)
     finally:
@@ -170,7 +175,8 @@ def _swap_in(fresh: Path, target: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _fsync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file's bytes to the disk."""
     with path.open("r+b") as file:  # Windows syncs a writable handle only
         os.fsync(file.fileno())
 

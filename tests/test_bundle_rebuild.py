@@ -145,7 +145,7 @@ def test_a_narrower_sibling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pre
     clocked_as(monkeypatch, 2.0)
     spec = ModelSpec(variant="small", alpha=0.35, height=32, width=32, classes=10)
     exact = build(spec, export=ExportOptions(), out=tmp_path).artifact
-    images = photographs(tmp_path / "images", 40)
+    images = photographs(tmp_path / "images", 32)
     narrow = read_artifact(Path(quantize(exact, images, ORT, precision=precision).artifact))
     both = shipped(tmp_path, exact, narrow)
     with pytest.raises(InputError, match="--images"):
@@ -153,9 +153,19 @@ def test_a_narrower_sibling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pre
     report = rebuild(both, tmp_path / "again.zip", images=images)
     assert {part.result for part in report.parts} == {"same"}
     assert report.identical
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    assert rebuild(shipped(alone, narrow), alone / "again.zip", images=images).identical
-    (images / "000.png").unlink()
+    assert narrow.manifest.derivation is not None
+    used = narrow.manifest.derivation.pictures_sha256[-1]
+    next(path for path in images.iterdir() if hashlib.sha256(path.read_bytes()).hexdigest() == used).unlink()
+    (images / "dangling.png").symlink_to("nowhere")
     with pytest.raises(InputError, match="lacks 1 of the"):
         rebuild(both, tmp_path / "again.zip", images=images)
+
+
+def test_a_narrower_artifact_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its float32 network is built on the way, and is no part of the bundle."""
+    clocked_as(monkeypatch, 2.0)
+    spec = ModelSpec(variant="small", alpha=0.35, height=32, width=32, classes=10)
+    exact = build(spec, export=ExportOptions(), out=tmp_path).artifact
+    images = photographs(tmp_path / "images", 32)
+    narrow = read_artifact(Path(quantize(exact, images, ORT, precision="f16").artifact))
+    assert rebuild(shipped(tmp_path, narrow), tmp_path / "again.zip", images=images).identical

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from mbexport.quantize.islands import choices
+from mbexport.quantize.islands import WORTH_DB, _first, choices
 from mbexport.quantize.network import Network
 from mbexport.quantize.placement import Islands, left_by, place
 from tests.quantizing import Writer, block, mobile
@@ -81,3 +83,11 @@ def test_choices_differ() -> None:
     block(write, write.active(write.conv("x", "stem", (8, 3, 3)), "Relu", "start"), "Relu", "one")
     without = Network(write.model({write.conv("one/sum", "last", (8, 8, 1)): 4}))
     assert [islands.expanding for islands in choices(without, "ort")] == [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("engine", "gain_db", "first"), [("ort", 0.4, 0), ("ort", 0.6, 5), ("openvino", 0.1, 0), ("openvino", 0.4, 5)]
+)
+def test_what_is_slower_must_be_better(engine: Any, gain_db: float, first: int) -> None:
+    found_db = {Islands(): 17.0, Islands(2): 10.0, Islands(5): 17.0 + gain_db}
+    assert _first(found_db, WORTH_DB[engine]).first == first

@@ -29,6 +29,7 @@ from mbexport.errors import (
 from mbexport.evaluate import evaluate
 from mbexport.pipeline import build, convert
 from mbexport.quantize import verdict
+from mbexport.quantize.judging import Judging
 from mbexport.quantize.kinds import weight_levels
 from mbexport.quantize.run import quantize
 from mbexport.runtimes import SessionOptions, load_engine
@@ -105,7 +106,7 @@ def test_digits_lose_half_a_point_at_most(digits_folder: Path, digits_report: Qu
     for each in digits_report.verdicts:
         assert each.go, each.reason
         assert each.top1_drop is not None
-        assert abs(each.top1_drop) <= 0.01  # two of those that judged a twin
+        assert abs(each.top1_drop) <= 0.01  # one of the 180 that judged a twin
         assert each.speedup == pytest.approx(2.0)
 
 
@@ -610,6 +611,28 @@ def test_a_process_that_dies_while_it_measures(
         quantize(artifact, picture_files(tmp_path / "pictures", 40, artifact), ORT)
     assert raised.value.exit_code == exit_code
     assert validate(read_artifact(tmp_path / f"{artifact.path.name}_int8"), ORT).passed
+
+
+def test_an_older_one_stays_where_judging_fails(tmp_path: Path, fast: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = mobile_artifact(tmp_path)
+    images = picture_files(tmp_path / "pictures", 40, artifact)
+    quantize(artifact, images, ORT)
+    before = listing(tmp_path)
+
+    def failing(*_: object) -> None:
+        raise EngineError("out of memory")
+
+    monkeypatch.setattr(Judging, "change", failing)
+    with pytest.raises(EngineError, match="out of memory"):
+        quantize(artifact, images, ORT)
+    assert listing(tmp_path) == before
+
+
+def test_hard_swish_spelled_out_is_refused(tmp_path: Path) -> None:
+    spec = ModelSpec(variant="small", alpha=0.35, height=32, width=32, classes=10)
+    artifact = build(spec, export=ExportOptions(opset=13), out=tmp_path).artifact
+    with pytest.raises(InputError, match="--opset 14 or newer"):
+        quantize(artifact, tmp_path, ORT)
 
 
 def test_a_file_that_was_damaged_since_is_told(tmp_path: Path, fast: None) -> None:

@@ -38,6 +38,7 @@ def verdict(
     default: Timing | None = None,
     least_sqnr_db: float | None = None,
     max_drop: float = 0.005,
+    plain: Change = SAME,
     **changes: Any,
 ) -> Verdict:
     clocked = {
@@ -51,6 +52,7 @@ def verdict(
     return verdict_of(
         "openvino:cpu",
         msgspec.structs.replace(SAME, **changes),
+        plain,
         clocked=clocked,
         max_drop=max_drop,
         least_sqnr_db=least_sqnr_db,
@@ -75,7 +77,7 @@ def test_speed_is_of_pairs() -> None:
         ("ort:cpu", "f32"): timing(2, 4, 6, 8, 30, precision="f32"),
         ("ort:cpu", "narrow"): timing(1, 2, 3, 4, 20),
     }
-    found = verdict_of("ort:cpu", SAME, clocked=clocked, max_drop=0.005, least_sqnr_db=None, model_bytes=(1, 2))
+    found = verdict_of("ort:cpu", SAME, SAME, clocked=clocked, max_drop=0.005, least_sqnr_db=None, model_bytes=(1, 2))
     assert found.speedup == pytest.approx(2)
     assert found.speedup_ci == pytest.approx((1.5, 2))
 
@@ -106,6 +108,22 @@ def test_bf16_is_named_where_it_is_better() -> None:
     slow = verdict(timing(4), timing(2, precision="bf16"))
     assert (slow.go, slow.better) == (False, "bf16")
     assert verdict(timing(4), timing(3.5, precision="bf16")).better == "f32"
+
+
+def test_bf16_that_loses_too_much_is_no_choice() -> None:
+    bf16, lossy = (
+        timing(0.8, precision="bf16"),
+        msgspec.structs.replace(SAME, top1_drop=0.02, top1_drop_ci=(0.01, 0.03)),
+    )
+    assert verdict(timing(1), bf16, plain=lossy).go
+    slow = verdict(timing(4), bf16, plain=lossy)
+    assert (slow.go, slow.better) == (False, "f32")
+
+
+def test_labels_that_point_the_other_way_are_told() -> None:
+    found = verdict(top1_drop=0.0175, top1_drop_ci=(0.001, 0.034), expected_drop=0.0023)
+    assert (found.go, found.rule) == (True, "expected")
+    assert "expected to lose 0.23 points; the 1.75 counted on 200 pictures may be chance" in found.reason
 
 
 def test_float32_at_its_defaults_is_no_bf16() -> None:

@@ -9,6 +9,7 @@ from mbexport_cli import (
     bench,
     build,
     bundle,
+    cache,
     compare,
     convert,
     doctor,
@@ -24,6 +25,7 @@ from mbexport_cli import (
     quantize,
     rebuild,
     run,
+    sweep,
     tune,
     validate,
     verify,
@@ -90,6 +92,7 @@ for module, name in (
     (bundle, "bundle"),
     (verify, "verify"),
     (rebuild, "rebuild"),
+    (sweep, "sweep"),
     (list_, "list"),
     (info, "info"),
     (doctor, "doctor"),
@@ -102,3 +105,12 @@ profiles.command("recommend", epilog=profile_recommend.EPILOG)(command(profile_r
 profiles.command("predict", epilog=profile_predict.EPILOG)(command(profile_predict.main))
 profiles.command("report", epilog=profile_report.EPILOG)(command(profile_report.main))
 app.add_typer(profiles, name="profile")
+kept = typer.Typer(
+    cls=_Group,
+    help="What is kept of earlier builds.",
+    epilog="Example: mbexport cache list",
+    no_args_is_help=True,
+)
+kept.command("list", epilog=cache.LIST_EPILOG)(command(cache.show))
+kept.command("prune", epilog=cache.PRUNE_EPILOG)(command(cache.prune))
+app.add_typer(kept, name="cache")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mbexport.graph import PassStep
+    from mbexport.sweep.run import CellResult
     from mbexport_cli.progress import Progress
 
 
@@ -68,6 +69,22 @@ class Screen:
                 show(message, share)
 
             yield report
+
+    @contextlib.contextmanager
+    def sweeping(self, names: "Iterable[str]") -> "Iterator[tuple[Callable[[CellResult], None], Progress]]":
+        """Shows cells as they come, in a table on a terminal; as with :meth:`progress`, Ctrl-C ends the command."""
+        from mbexport_cli import render
+
+        signals.check()
+        live = self._stderr.isatty() and not self._verbose
+        cells = render.live_cells(names, self._stderr) if live else contextlib.nullcontext(render.LiveCells(names))
+        with cells as shown:
+
+            def report(message: str, share: float | None = None, /) -> None:
+                signals.check()
+                shown.progress(message, share)
+
+            yield shown.observe, report
 
     @contextlib.contextmanager
     def _shown(self) -> "Iterator[Progress]":

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mbexport.errors import InputError
-from mbexport_cli.options import Artifact, Json, Profiles, RuntimeOptions, Verbose, choice
+from mbexport_cli.options import ArtifactFolder, Json, Profiles, RuntimeOptions, Verbose, choice
 
 EPILOG = "Example: mbexport tune artifacts/mobilenet_v3_small_1.0_224 --budget 2m"
 _MOST_POINTS = 100.0
@@ -45,7 +45,7 @@ class Goal:
 
 
 def main(
-    artifact: Artifact,
+    artifact: ArtifactFolder,
     where: RuntimeOptions,
     goal: Goal,
     profiles: Profiles = Path("profiles"),
@@ -66,8 +66,8 @@ def main(
     from mbexport_cli.screen import screen
 
     with screen(verbose=verbose) as own:
+        from mbexport.artifact import read_artifact
         from mbexport.bench import seconds
-        from mbexport.bundle.opened import open_artifact
         from mbexport.profile import Objective
         from mbexport.runtimes import resolve_targets
         from mbexport.tune.run import TuneSettings, tune
@@ -78,7 +78,7 @@ def main(
             threads=where.threads,
             budget_s=seconds(goal.budget),
         )
-        opened = open_artifact(artifact)
+        opened = read_artifact(artifact)
         with own.progress() as progress:
             report = tune(
                 opened, resolve_targets(where.runtime), settings, images=goal.images, profiles=profiles, tell=progress

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,7 @@ from mbexport.quantize.placement import place_all_but
 from mbexport.quantize.walk import settle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -66,9 +67,14 @@ def _int8(
 
 def _calibrating(source: Artifact, derivation: Derivation, images: Path) -> NDArray[np.uint8]:
     """Decoded, in the order in which they calibrated."""
-    found: Mapping[str, Path] = {
-        hashlib.sha256(path.read_bytes()).hexdigest(): path for path in some_pictures(images, _SEARCHED)
-    }
+    found: dict[str, Path] = {}
+    wanted = set(derivation.pictures_sha256)
+    for path in some_pictures(images, _SEARCHED):
+        if wanted <= found.keys():
+            break
+        if path.is_file():  # reading from a pipe would wait for ever
+            with suppress(OSError):
+                found[hashlib.sha256(path.read_bytes()).hexdigest()] = path
     missing = [digest for digest in derivation.pictures_sha256 if digest not in found]
     if missing:
         raise InputError(

@@ -83,27 +83,33 @@ class Judging:
     def exact(self) -> NDArray[np.float32]:
         """The float network's answers, on ONNX Runtime's CPU."""
         self._progress("answers of float32")
-        return self._answers(self._artifact.path / MODEL, "ort:cpu", range(self._count))
+        return self._answers(self._artifact.path / MODEL, "ort:cpu", range(self._count), "parity")
 
     def change(self, model: onnx.ModelProto, target: str) -> Change:
         """What a model answers on a target, at the engine's defaults, beside the float network."""
         self._progress(f"judge on {target}")
-        places = range(self.first_judged, self._count)
         with tempfile.TemporaryDirectory(prefix="mbexport-") as folder:
             path = Path(folder) / MODEL
             path.write_bytes(model.SerializeToString())
-            found = self._answers(path, target, places)
-        labels = self._shown.labels
-        return change(
-            self.output,
-            self.exact[places.start :],
-            found,
-            None if labels is None else labels[places.start : places.stop],
-        )
+            return self._change(self._answers(path, target, self._judging, "production"))
 
-    def _answers(self, model: Path, target: str, places: range) -> NDArray[np.float32]:
+    def plain_change(self, target: str) -> Change:
+        """What the float network itself answers on a target at the engine's defaults, which may be bf16."""
+        self._progress(f"float32's own file on {target}")
+        path = self._artifact.model_path(target)
+        return self._change(self._answers(path, target, self._judging, "production"))
+
+    @property
+    def _judging(self) -> range:
+        return range(self.first_judged, self._count)
+
+    def _change(self, found: NDArray[np.float32]) -> Change:
+        places, labels = self._judging, self._shown.labels
+        shown = None if labels is None else labels[places.start : places.stop]
+        return change(self.output, self.exact[places.start :], found, shown)
+
+    def _answers(self, model: Path, target: str, places: range, mode: Mode) -> NDArray[np.float32]:
         batches = self._shown.batches(places, self.batch)
-        mode: Mode = "parity" if model.parent == self._artifact.path else "production"
         return answers(model, target, mode, self._shown.contract, batches, self.output.name)
 
 

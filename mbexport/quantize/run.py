@@ -12,6 +12,7 @@ from mbexport.artifact import refuse_foreign
 from mbexport.bench.plan import choose_threads
 from mbexport.diagnose import refuse_wrong_contract
 from mbexport.errors import EngineError, InputError, MissingError, ProcessError
+from mbexport.graph.fuse_hard_swish import FIRST_OPSET
 from mbexport.predict import FailedPicture
 from mbexport.quantize.derive import write_narrower
 from mbexport.quantize.judging import Judging, least_sqnr_db
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mbexport.artifact import Artifact
-    from mbexport.quantize.kinds import Narrow
+    from mbexport.quantize.kinds import Narrow, Narrowed
     from mbexport.quantize.shown import Shown
     from mbexport.quantize.verdict import Timing
 
@@ -87,23 +88,47 @@ def quantize(
     """
     target = _target(artifact, precision, out)
     cores = choose_threads(threads, hardware.usable_threads())
-    shown = show(artifact, images, progress)
-    judging = Judging(artifact, shown, progress)
-    made = (make_int8 if precision == "int8" else make_f16)(artifact, shown, judging, targets, progress)
+    made, shown, judging = _made(artifact, images, targets, precision, progress)
     changes = {each: judging.change(made.judged[each], each) for each in targets}
-    narrow = write_narrower(artifact, target, precision, made.models, made.derivation)
-    clocked = _timed(artifact, narrow, targets, cores, progress)
+    plain = {each: judging.plain_change(each) for each in targets}
+    narrower = write_narrower(artifact, target, precision, made.models, made.derivation)
+    clocked = _timed(artifact, narrower, targets, cores, progress)
     least_db = least_sqnr_db(artifact, judging.output)
     judge = partial(verdict_of, clocked=clocked, max_drop=max_drop, least_sqnr_db=least_db)
+    sizes = {each: _sizes_bytes(each, narrower, artifact) for each in targets}
     return QuantizeReport(
-        artifact=str(narrow.path),
-        models={each: str(narrow.model_path(each)) for each in targets},
+        artifact=str(narrower.path),
+        models={each: str(narrower.model_path(each)) for each in targets},
         calibrated_on=len(made.derivation.pictures_sha256),
         weight_levels=made.derivation.weight_levels,
-        verdicts=[judge(each, changes[each], model_bytes=_sizes_bytes(each, narrow, artifact)) for each in targets],
+        verdicts=[judge(each, changes[each], plain[each], model_bytes=sizes[each]) for each in targets],
         failed=shown.failed,
         notes=[*_notes(shown, judging, random=least_db is not None), *made.notes],
     )
+
+
+def narrow(
+    artifact: Artifact,
+    images: Path,
+    targets: Sequence[str],
+    *,
+    precision: Narrow = "int8",
+    out: Path | None = None,
+    progress: Callable[[str], None] = lambda _message: None,
+) -> Artifact:
+    """The artifact that :func:`quantize` makes, without the verdict; takes and raises the same."""
+    target = _target(artifact, precision, out)
+    made, _, _ = _made(artifact, images, targets, precision, progress)
+    return write_narrower(artifact, target, precision, made.models, made.derivation)
+
+
+def _made(
+    artifact: Artifact, images: Path, targets: Sequence[str], precision: Narrow, progress: Callable[[str], None]
+) -> tuple[Narrowed, Shown, Judging]:
+    """Nothing is written yet: what is judged and fails must not stand in an older artifact's place."""
+    shown = show(artifact, images, progress)
+    judging = Judging(artifact, shown, progress)
+    return (make_int8 if precision == "int8" else make_f16)(artifact, shown, judging, targets, progress), shown, judging
 
 
 def _timed(
@@ -132,6 +157,7 @@ def _target(artifact: Artifact, precision: Narrow, out: Path | None) -> Path:
     if artifact.manifest.input.is_dynamic:
         raise InputError(f"{artifact.path} takes pictures of any size; build it with a --resolution to quantise it")
     refuse_wrong_contract(artifact)
+    _refuse_spelled_out(artifact)
     folder = artifact.path.absolute()
     if folder.name == "..":
         folder = folder.resolve()
@@ -139,6 +165,16 @@ def _target(artifact: Artifact, precision: Narrow, out: Path | None) -> Path:
     refuse_foreign(target)
     refuse_unwritable(target.parent)
     return target
+
+
+def _refuse_spelled_out(artifact: Artifact) -> None:
+    """Opset 13 has no HardSwish, and around its arithmetic neither engine computes in 8 bits."""
+    ops = artifact.manifest.graph.ops
+    if artifact.manifest.export.opset < FIRST_OPSET and ops.get("HardSigmoid"):
+        raise InputError(
+            f"{artifact.path} spells its hard-swish out, for opset {artifact.manifest.export.opset} has none; build it "
+            f"with --opset {FIRST_OPSET} or newer to quantise it"
+        )
 
 
 def _notes(shown: Shown, judging: Judging, *, random: bool) -> Iterator[str]:

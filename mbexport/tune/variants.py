@@ -62,6 +62,8 @@ def family(artifact: Artifact) -> tuple[list[Artifact], list[str]]:
             "siblings are tried with it"
         )
     place = artifact.path.absolute()
+    if place.name == "..":
+        place = place.resolve()
     found, notes = [artifact], []
     for name in NARROWER:
         folder = place.with_name(f"{place.name}_{name}")

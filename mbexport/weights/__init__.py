@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbexport.errors import SpecError
+from mbexport.errors import SpecError, WeightsError
 
 if TYPE_CHECKING:
     import keras
@@ -74,6 +75,29 @@ def load(model: keras.Model, spec: ModelSpec, weights: str) -> WeightsOrigin:
     from mbexport.weights import keras_file
 
     return keras_file.load(model, path)
+
+
+def digest(weights: str, spec: ModelSpec) -> str:
+    """The sha256 that :func:`load` would give for the origin, of what :func:`check` found to be there.
+
+    Raises:
+        MissingError: a download that cannot be had.
+        WeightsError: a file that cannot be read.
+    """
+    kind, path = split(weights)
+    if kind == "slim":
+        from mbexport.weights import slim
+
+        return slim.sha256_of(slim.check(path, spec))
+    if kind == "imagenet":
+        from mbexport.weights import imagenet
+
+        path = str(imagenet.fetch(spec))
+    try:
+        with Path(path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"weights file {path} cannot be read: {error.strerror}") from error
 
 
 def split(weights: str) -> tuple[str, str]:

@@ -112,7 +112,7 @@ def load(model: keras.Model, spec: ModelSpec, prefix: str) -> WeightsOrigin:
         variables |= {name: _tensor(reader, name) for name in variables if name in taken}
     for layer, values in fitting_arrays(path, placed, read):
         layer.set_weights(values)
-    return WeightsOrigin(kind="slim", file=path.name, sha256=_sha256(files))
+    return WeightsOrigin(kind="slim", file=path.name, sha256=sha256_of(files))
 
 
 def slim_name(layer: str) -> str | None:
@@ -177,7 +177,8 @@ def _keras_form(layer: keras.Layer, array: NDArray[np.float32]) -> NDArray[np.fl
     return array
 
 
-def _sha256(files: list[Path]) -> str:
+def sha256_of(files: list[Path]) -> str:
+    """Of a checkpoint's files, one behind the other."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())

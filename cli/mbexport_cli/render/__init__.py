@@ -6,6 +6,7 @@ stands on lines of its own below the table.
 
 from mbexport_cli.render.build import build, pass_step
 from mbexport_cli.render.bundle import bundled, rebuilt, verified
+from mbexport_cli.render.cache import cached, pruned
 from mbexport_cli.render.catalog import catalogue, checkpoints, info
 from mbexport_cli.render.compare import compared
 from mbexport_cli.render.console import live, write
@@ -21,12 +22,15 @@ from mbexport_cli.render.quantize import quantized
 from mbexport_cli.render.recommend import latency_predicted, recommended
 from mbexport_cli.render.report import reported
 from mbexport_cli.render.results import profiles, run, validated
+from mbexport_cli.render.sweep import LiveCells, live_cells, swept
 from mbexport_cli.render.tune import tuned
 
 __all__ = [
+    "LiveCells",
     "benched",
     "build",
     "bundled",
+    "cached",
     "catalogue",
     "changes",
     "checkpoints",
@@ -37,16 +41,19 @@ __all__ = [
     "latency_predicted",
     "layers_svg",
     "live",
+    "live_cells",
     "merged",
     "operators",
     "pass_step",
     "predicted",
     "profiles",
+    "pruned",
     "quantized",
     "rebuilt",
     "recommended",
     "reported",
     "run",
+    "swept",
     "taken_over_text",
     "tuned",
     "validated",

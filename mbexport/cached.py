@@ -1,0 +1,174 @@
+"""Builds that are taken from the cache where they were done before."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mbexport import hardware
+from mbexport import weights as weights_of
+from mbexport.artifact import read_artifact, refuse_foreign
+from mbexport.export import BuildResult
+from mbexport.manifest import TOOLS
+from mbexport.spec import ExportOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mbexport.artifact import Artifact
+    from mbexport.cache import Cache
+    from mbexport.quantize.kinds import Narrow
+    from mbexport.spec import ModelSpec
+
+KIND = "build"
+_FROM_CACHE = "take it from the cache"
+
+
+def build(  # noqa: PLR0913 - each is an option of the command line
+    cache: Cache,
+    spec: ModelSpec,
+    *,
+    export: ExportOptions | None = None,
+    weights: str = "random",
+    seed: int = 0,
+    out: Path = Path("artifacts"),
+    labels: Path | None = None,
+    golden: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[BuildResult, bool]:
+    """What :func:`mbexport.pipeline.build` does, once for all that goes into it; and whether it was there.
+
+    Raises:
+        CacheError: the cache cannot be written to.
+        MbexportError: whatever building raises; nothing is kept then.
+    """
+    started = time.perf_counter()
+    form, target = export or ExportOptions(), out / spec.slug
+    refuse_foreign(target)
+    timings_s: dict[str, float] = {}
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        from mbexport import pipeline
+
+        with tempfile.TemporaryDirectory(prefix="mbexport-") as temporary:
+            made = pipeline.build(
+                spec,
+                export=form,
+                weights=weights,
+                seed=seed,
+                out=Path(temporary),
+                labels=labels,
+                golden=golden,
+                progress=progress,
+            )
+            for path in made.artifact.path.iterdir():
+                (folder / path.name).write_bytes(path.read_bytes())
+        timings_s.update(made.timings_s)
+        return {"notes": made.notes}
+
+    inputs = inputs_of(spec, form, weights, seed, labels=labels, golden=golden)
+    fetched = cache.fetch(KIND, inputs, target, make)
+    if fetched.was_there:
+        timings_s[_FROM_CACHE] = time.perf_counter() - started
+    return BuildResult(read_artifact(target), timings_s, tuple(fetched.told["notes"])), fetched.was_there
+
+
+def narrow(
+    cache: Cache, exact: Artifact, images: Path, targets: Sequence[str], precision: Narrow, out: Path
+) -> tuple[Artifact, bool]:
+    """What :func:`mbexport.quantize.run.narrow` does, once for all that goes into it; and whether it was there.
+
+    Raises:
+        CacheError: the cache cannot be written to.
+        MbexportError: whatever quantising raises; nothing is kept then.
+    """
+    from mbexport.folders import some_pictures
+    from mbexport.quantize.run import narrow as make_narrow
+    from mbexport.quantize.shown import MOST_PICTURES
+
+    target = out / f"{exact.manifest.slug}_{precision}"
+    refuse_foreign(target)
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        with tempfile.TemporaryDirectory(prefix="mbexport-") as temporary:
+            made = make_narrow(exact, images, targets, precision=precision, out=Path(temporary))
+            for path in made.path.iterdir():
+                (folder / path.name).write_bytes(path.read_bytes())
+        return {}
+
+    inputs = {
+        "name": target.name,
+        "source": exact.manifest.files,
+        "pictures": [_sha256(path) for path in some_pictures(images, MOST_PICTURES)],
+        "targets": list(targets),
+        "precision": precision,
+        "machine": hardware.detect(),  # what stays in float32 is measured
+        "tools": {name: importlib.metadata.version(name) for name in ("mbexport", "onnx", "numpy")},
+        "code": source_digest(),
+    }
+    fetched = cache.fetch("narrow", inputs, target, make)
+    return read_artifact(target), fetched.was_there
+
+
+def inputs_of(
+    spec: ModelSpec,
+    export: ExportOptions,
+    weights: str,
+    seed: int,
+    *,
+    labels: Path | None = None,
+    golden: Path | None = None,
+) -> dict[str, Any]:
+    """All that an artifact's bytes depend on.
+
+    Raises:
+        InputError: labels or golden pictures that cannot be read.
+        MbexportError: weights that cannot be this network's.
+    """
+    from mbexport.golden import pictures_of
+
+    weights_of.check(weights, spec)
+    origin = {"seed": seed} if weights == "random" else {"sha256": weights_of.digest(weights, spec)}
+    return {
+        "name": spec.slug,
+        "spec": msgspec.to_builtins(spec),
+        "export": msgspec.to_builtins(export),
+        "weights": {"kind": weights_of.split(weights)[0], **origin},
+        "labels": _labels_digest(labels),
+        "golden": [_sha256(path) for path in pictures_of(golden)] if golden is not None else [],
+        "tools": {name: importlib.metadata.version(name) for name in TOOLS},
+        "code": source_digest(),
+    }
+
+
+@functools.cache
+def source_digest() -> str:
+    """Of mbexport's own modules: between two releases the version stays and the code does not."""
+    digest, root = hashlib.sha256(), Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _labels_digest(labels: Path | None) -> str | None:
+    if labels is None:
+        return None
+    from mbexport.labels_file import labels_from_file
+
+    return hashlib.sha256(msgspec.json.encode(labels_from_file(labels))).hexdigest()
+
+
+def _sha256(path: Path) -> str | None:
+    """None of what cannot be read, which will be left out."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    except OSError:
+        return None

@@ -1,0 +1,39 @@
+"""What a worker is asked and what it answers."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mbexport.accuracy.report import ValidationReport
+from mbexport.sweep.cells import Cell
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """Build and check one cell."""
+
+    cell: Cell
+    out: str
+    """Folder in which the artifact's folder is made."""
+    cache: str
+    images: str | None
+    """Pictures that calibrate; for cells narrower than float32."""
+    labels: str | None
+    golden: str | None
+    targets: list[str]
+    threads: int
+    """That the worker may use."""
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What came of it."""
+
+    artifact: str
+    sha256: str
+    was_built: bool
+    """False where it came from the cache."""
+    was_validated: bool
+    """False where the report came from the cache."""
+    validation: ValidationReport
+    notes: list[str]
+    build_s: float
+    validate_s: float

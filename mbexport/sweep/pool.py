@@ -1,0 +1,132 @@
+"""Workers that build cells side by side, each a process with TensorFlow of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psutil
+
+from mbexport import child
+from mbexport.errors import MbexportError, ProcessError
+from mbexport.sweep.orders import Delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mbexport.sweep.orders import Order
+
+_MOST_BYTES = 2 * 10**9
+"""TensorFlow keeps what its largest network took. A worker that holds more is replaced before its next cell."""
+_ATTEMPTS = 2
+"""Of a cell whose worker dies: once it may have been the system that was short of memory."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an order."""
+
+    order: Order
+    delivery: Delivery | None
+    error: str | None
+
+
+def outcomes(orders: Sequence[Order], workers: int) -> Iterator[Outcome]:
+    """Each order's outcome, as they come. Workers end with this generator, however it ends."""
+    waiting: queue.SimpleQueue[Order] = queue.SimpleQueue()
+    for order in orders:
+        waiting.put(order)
+    found: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+    with _running(waiting, found, min(workers, len(orders))):
+        for _ in orders:
+            outcome = found.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            yield outcome
+
+
+@contextmanager
+def _running(
+    waiting: queue.SimpleQueue[Order], found: queue.SimpleQueue[Outcome | BaseException], count: int
+) -> Iterator[None]:
+    crew = [_Worker(waiting, found) for _ in range(count)]
+    try:
+        for worker in crew:
+            worker.start()
+        yield
+    finally:
+        for worker in crew:
+            worker.stop()
+
+
+class _Worker:
+    """A thread that hands orders to its process, and gets another process where that dies or grows too large."""
+
+    def __init__(self, waiting: queue.SimpleQueue[Order], found: queue.SimpleQueue[Outcome | BaseException]) -> None:
+        self._waiting, self._found = waiting, found
+        self._servant: child.Servant | None = None
+        self._stopped = False
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the process at once, in the middle of whatever it does."""
+        with self._lock:
+            self._stopped = True
+            self._dismiss()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            try:
+                order = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                self._found.put(self._outcome(order))
+            except BaseException as error:  # noqa: BLE001 - raised again where the outcomes are waited for
+                self._found.put(error)
+                return
+
+    def _outcome(self, order: Order) -> Outcome:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return Outcome(order, self._ready(order).ask(order, Delivery), None)
+            except ProcessError as error:
+                with self._lock:
+                    self._dismiss()
+                if self._stopped or attempt == _ATTEMPTS:
+                    return Outcome(order, None, str(error))
+            except MbexportError as error:
+                return Outcome(order, None, str(error))
+        raise AssertionError
+
+    def _ready(self, order: Order) -> child.Servant:
+        with self._lock:
+            if self._stopped:
+                raise ProcessError("the sweep was stopped")
+            if self._servant is not None and _resident_bytes(self._servant.pid) > _MOST_BYTES:
+                self._dismiss()
+            if self._servant is None:
+                command = child.python_module("mbexport.sweep.worker")
+                threads = {name: str(order.threads) for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")}
+                self._servant = child.Servant(command, f"the process that builds {order.cell.name}", threads)
+            return self._servant
+
+    def _dismiss(self) -> None:
+        if self._servant is not None:
+            self._servant.close()
+            self._servant = None
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0

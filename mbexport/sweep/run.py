@@ -1,0 +1,166 @@
+"""A grid of cells: built and checked side by side, then measured one after the other, resumable at any moment.
+
+What was done is not done again, for artifacts and validations come from the cache and rows from the profiles. So a
+sweep that was stopped goes on where it was when the same is asked for once more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mbexport.accuracy.report import ValidationReport
+from mbexport.artifact import read_artifact, refuse_foreign
+from mbexport.bench.rows import BenchRow
+from mbexport.errors import MbexportError
+from mbexport.serde import refuse_unwritable
+from mbexport.sweep.cells import Cell, refuse_twins
+from mbexport.sweep.measured import measured
+from mbexport.sweep.orders import Order
+from mbexport.sweep.pool import outcomes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mbexport.bench.settings import Settings as BenchSettings
+    from mbexport.sweep.pool import Outcome
+
+
+class CellResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a cell. ``error`` is why it failed; what was done until then stands beside it."""
+
+    name: str
+    cell: Cell
+    artifact: str | None = None
+    sha256: str | None = None
+    cached: bool = False
+    """Whether artifact and validation were made before."""
+    build_s: float | None = None
+    validate_s: float | None = None
+    validation: ValidationReport | None = None
+    rows: list[BenchRow] = []
+    notes: list[str] = []
+    error: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.error is None and self.validation is not None and self.validation.passed
+
+
+class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Every cell, in the order in which they were asked for."""
+
+    schema_version: int = 1
+    passed: bool
+    cells: list[CellResult]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for all cells."""
+
+    out: Path
+    cache: Path
+    targets: Sequence[str]
+    workers: int
+    threads: int
+    """For the workers together."""
+    images: Path | None = None
+    labels: Path | None = None
+    golden: Path | None = None
+    bench: BenchSettings | None = None
+    """None measures nothing."""
+    profiles: Path = Path("profiles")
+
+
+def sweep(
+    cells: Sequence[Cell],
+    settings: Settings,
+    *,
+    observe: Callable[[CellResult], None] = lambda _result: None,
+    progress: Callable[[str, float | None], None] = lambda _message, _share: None,
+) -> SweepReport:
+    """Build, check and measure every cell; one that fails stops no other.
+
+    Float32 cells are built side by side. Narrower ones come after them, one at a time with nothing else running, for
+    what stays in float32 is chosen by measuring; measuring itself comes last.
+
+    Args:
+        cells: each with a folder of its own.
+        settings: what holds for all of them.
+        observe: given each cell's result, again whenever there is more of it.
+        progress: told what is being done, and the share that is done.
+
+    Raises:
+        InputError: two cells of one folder, or a folder that is not to be replaced.
+        OutputError: a place cannot be written to.
+    """
+    refuse_twins(cells)
+    refuse_unwritable(settings.out)
+    for cell in cells:
+        refuse_foreign(settings.out / cell.name)
+    found: dict[str, CellResult] = {}
+    exact = [cell for cell in cells if cell.precision == "f32"]
+    narrow = [cell for cell in cells if cell.precision != "f32"]
+    for group, workers in ((exact, settings.workers), (narrow, 1)):
+        each = max(1, settings.threads // workers)
+        for outcome in outcomes([_order(cell, settings, each) for cell in group], workers):
+            result = _result(outcome)
+            found[result.name] = result
+            observe(result)
+            progress(f"{result.name} is built", len(found) / len(cells))
+    for number, name in enumerate([cell.name for cell in cells if found[cell.name].passed] if settings.bench else []):
+        progress(f"measure {name}", number / len(cells))
+        found[name] = _benched(found[name], settings)
+        observe(found[name])
+    results = [found[cell.name] for cell in cells]
+    return SweepReport(passed=all(result.passed for result in results), cells=results)
+
+
+def _order(cell: Cell, settings: Settings, threads: int) -> Order:
+    return Order(
+        cell=cell,
+        out=str(settings.out),
+        cache=str(settings.cache),
+        images=_text(settings.images),
+        labels=_text(settings.labels),
+        golden=_text(settings.golden),
+        targets=list(settings.targets),
+        threads=threads,
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _result(outcome: Outcome) -> CellResult:
+    cell, came = outcome.order.cell, outcome.delivery
+    if came is None:
+        return CellResult(name=cell.name, cell=cell, error=outcome.error)
+    failed = [row for row in came.validation.rows if not row.passed]
+    return CellResult(
+        name=cell.name,
+        cell=cell,
+        artifact=came.artifact,
+        sha256=came.sha256,
+        cached=not came.was_built and not came.was_validated,
+        build_s=came.build_s,
+        validate_s=came.validate_s,
+        validation=came.validation,
+        notes=came.notes,
+        error=f"{failed[0].runtime} {failed[0].mode}: {failed[0].reason}" if failed else None,
+    )
+
+
+def _benched(result: CellResult, settings: Settings) -> CellResult:
+    assert result.artifact is not None
+    assert settings.bench is not None
+    try:
+        rows = measured(read_artifact(Path(result.artifact)), settings.targets, settings.bench, settings.profiles)
+    except MbexportError as error:
+        return msgspec.structs.replace(result, error=f"not measured: {error}")
+    return msgspec.structs.replace(result, rows=rows)
