@@ -39,7 +39,7 @@ def measured() -> str:
     parts = []
     profiles = list_profiles([ROOT / "profiles"])
     for folder in sorted({path.parent for path in profiles}):
-        ours = {path: profile for path, profile in profiles.items() if path.parent == folder}
+        ours = {path: one for path, one in profiles.items() if path.parent == folder and one.measurements}
         parts.append(machine_table(list(ours.values())))
     return "\n".join(parts)
 
