@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,8 +43,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """All that the content depends on; the folder's name is the digest of this and ``kind``."""
     files: dict[str, str]
     """Name -> sha256."""
-    told: dict[str, Any] = {}
+    told: dict[str, Any]
     """What was said when it was made, beside the files."""
+    seal: str = ""
+    """Digest of all the rest."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Cache:
             was_there = entry is not None
             if entry is None:
                 entry = self._made(digest, kind, inputs, make)
-            with serde.atomic_folder(target) as fresh:
+            with serde.atomic_folder(target) as fresh, serde.writing(target):
                 for name in entry.files:
                     shutil.copyfile(self._folder(digest) / name, fresh / name)
             with _writing(self.root):
@@ -132,6 +134,9 @@ class Cache:
                 left_bytes += kept.size_bytes
                 continue
             with self._locked(kept.digest):
+                again = _kept(self._folder(kept.digest))
+                if again is None or again.used_s != kept.used_s:  # another process removed, used or mended it
+                    continue
                 self._remove(kept.digest)
             removed.append(kept)
         return removed
@@ -159,7 +164,7 @@ class Cache:
             return None
         try:
             entry = serde.read_document(folder / _ENTRY, Entry, SCHEMA_VERSION)
-            wrong = next((name for name, sha256 in entry.files.items() if _sha256(folder / name) != sha256), None)
+            wrong = _ENTRY if entry.seal != _seal(entry) else _altered(folder, entry)
         except (DocumentError, OSError) as error:
             wrong = f"{_ENTRY} ({error})"
         if wrong is None:
@@ -177,7 +182,8 @@ class Cache:
             told = make(fresh)
             with _writing(self.root):
                 files = {path.name: _sha256(path) for path in sorted(fresh.iterdir())}
-                entry = Entry(kind=kind, inputs=dict(inputs), files=files, told=dict(told))
+                entry = Entry(kind=kind, inputs=_plain(inputs), files=files, told=_plain(told))
+                entry = msgspec.structs.replace(entry, seal=_seal(entry))
                 serde.write_atomic(fresh / _ENTRY, serde.json_bytes(entry))
                 for name in files:
                     serde.sync(fresh / name)
@@ -197,21 +203,41 @@ class Cache:
     def _remove_abandoned(self) -> None:
         with _writing(self.root):
             for folder in (self.root / "making").glob("*"):
-                if time.time() - folder.stat().st_mtime > _ABANDONED_S:
-                    shutil.rmtree(folder, ignore_errors=True)
+                with suppress(FileNotFoundError):  # its process has just ended
+                    if time.time() - folder.stat().st_mtime > _ABANDONED_S:
+                        shutil.rmtree(folder, ignore_errors=True)
 
 
 def digest_of(kind: str, inputs: Mapping[str, Any]) -> str:
     """The name of an entry."""
-    return hashlib.sha256(msgspec.json.encode((kind, inputs), order="deterministic")).hexdigest()
+    return _digest([kind, _plain(inputs)])
+
+
+def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
+    """As it will be read again."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value))
+    return found
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
+
+
+def _seal(entry: Entry) -> str:
+    return _digest([entry.kind, entry.inputs, entry.files, entry.told])
+
+
+def _altered(folder: Path, entry: Entry) -> str | None:
+    """The first file that is not what it was."""
+    return next((name for name, sha256 in entry.files.items() if _sha256(folder / name) != sha256), None)
 
 
 def _kept(folder: Path) -> Kept | None:
-    """None where another process has just removed it."""
+    """None where another process has just removed it, and of what is no folder."""
     try:
         size_bytes = sum(path.stat().st_size for path in folder.iterdir())
         used_s = max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         entry = serde.read_document(folder / _ENTRY, Entry, SCHEMA_VERSION)

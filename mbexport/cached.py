@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -17,6 +18,7 @@ from mbexport import weights as weights_of
 from mbexport.artifact import read_artifact, refuse_foreign
 from mbexport.export import BuildResult
 from mbexport.manifest import TOOLS
+from mbexport.runtimes import engine_versions
 from mbexport.spec import ExportOptions
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from mbexport.artifact import Artifact
     from mbexport.cache import Cache
+    from mbexport.profile import Hardware
     from mbexport.quantize.kinds import Narrow
     from mbexport.spec import ModelSpec
 
@@ -89,9 +92,8 @@ def narrow(
         CacheError: the cache cannot be written to.
         MbexportError: whatever quantising raises; nothing is kept then.
     """
-    from mbexport.folders import some_pictures
     from mbexport.quantize.run import narrow as make_narrow
-    from mbexport.quantize.shown import MOST_PICTURES
+    from mbexport.quantize.shown import picture_paths
 
     target = out / f"{exact.manifest.slug}_{precision}"
     refuse_foreign(target)
@@ -106,11 +108,12 @@ def narrow(
     inputs = {
         "name": target.name,
         "source": exact.manifest.files,
-        "pictures": [_sha256(path) for path in some_pictures(images, MOST_PICTURES)],
+        "pictures": [_sha256(path) for path in picture_paths(exact, images)],
         "targets": list(targets),
         "precision": precision,
-        "machine": hardware.detect(),  # what stays in float32 is measured
-        "tools": {name: importlib.metadata.version(name) for name in ("mbexport", "onnx", "numpy")},
+        "machine": stable_machine(),
+        "engines": engine_versions(targets),  # their answers settle what stays in float32
+        "tools": _versions("mbexport", "onnx", "numpy", "pillow", "onnxruntime-gpu", "onnxruntime"),
         "code": source_digest(),
     }
     fetched = cache.fetch("narrow", inputs, target, make)
@@ -135,15 +138,18 @@ def inputs_of(
     from mbexport.golden import pictures_of
 
     weights_of.check(weights, spec)
-    origin = {"seed": seed} if weights == "random" else {"sha256": weights_of.digest(weights, spec)}
+    kind, path = weights_of.split(weights)
+    origin = (
+        {"seed": seed} if kind == "random" else {"sha256": weights_of.digest(weights, spec), "file": Path(path).name}
+    )
     return {
         "name": spec.slug,
         "spec": msgspec.to_builtins(spec),
         "export": msgspec.to_builtins(export),
-        "weights": {"kind": weights_of.split(weights)[0], **origin},
+        "weights": {"kind": kind, **origin},
         "labels": _labels_digest(labels),
         "golden": [_sha256(path) for path in pictures_of(golden)] if golden is not None else [],
-        "tools": {name: importlib.metadata.version(name) for name in TOOLS},
+        "tools": _versions(*TOOLS, "onnxruntime-gpu", "onnxruntime", "pillow", "scipy", "tf-keras"),
         "code": source_digest(),
     }
 
@@ -152,10 +158,24 @@ def inputs_of(
 def source_digest() -> str:
     """Of mbexport's own modules: between two releases the version stays and the code does not."""
     digest, root = hashlib.sha256(), Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(path for kind in ("*.py", "_data/*") for path in root.rglob(kind) if path.is_file()):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def stable_machine() -> Hardware:
+    """This machine without its memory, which kernels count differently from boot to boot."""
+    return msgspec.structs.replace(hardware.detect(), memory_bytes=0)
+
+
+def _versions(*names: str) -> dict[str, str]:
+    """Of the distributions that are installed."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _labels_digest(labels: Path | None) -> str | None:

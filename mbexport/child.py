@@ -6,6 +6,7 @@ process has something to load first that all of them need.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -140,8 +141,12 @@ class Servant:
 
     def close(self) -> None:
         """End it at once, whatever it is doing."""
-        with self._process as process, self._chatter:
-            process.kill()
+        self._process.kill()
+        for stream in (self._process.stdin, self._process.stdout, self._chatter):
+            with contextlib.suppress(OSError):  # what was not read any more cannot be flushed
+                if stream is not None:
+                    stream.close()
+        self._process.wait()
 
     @property
     def pid(self) -> int:
@@ -156,7 +161,7 @@ def _understood(data: bytes, kind: type[Answer]) -> Answer:
     said: Answer | Failure = msgspec.json.decode(data, type=kind | Failure)
     if isinstance(said, Failure):
         mirrored: type[errors.MbexportError] = getattr(errors, said.error)
-        raise mirrored(said.message)
+        raise mirrored.__new__(mirrored, said.message)  # some take other arguments than the message that came of them
     return said
 
 

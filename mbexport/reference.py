@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -62,11 +63,12 @@ def read_npz(path: Path, manifest: Manifest) -> Reference:
 
     parts: dict[str, Groups] = {"": _no_arrays()}
     try:
+        refuse_inflating(path)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             for key in arrays.files:
                 part, group, name = _place(key)
                 parts.setdefault(part, _no_arrays())[group][name] = arrays[key]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); build the artifact again") from error
     outputs = {output.name for output in manifest.outputs}
     for part, groups in parts.items():
@@ -77,8 +79,32 @@ def read_npz(path: Path, manifest: Manifest) -> Reference:
     if manifest.input.is_dynamic and len(parts) == 1:
         raise ArtifactError(f"{path} holds one size of a network of dynamic size; build the artifact again")
     first, *others = (Reference(groups["input"], groups["float32"], groups["float64"]) for groups in parts.values())
+    if any(set(groups["picture"]) != {_PICTURE} for groups in golden):
+        raise ArtifactError(f"{path} holds a golden picture of another name; build the artifact again")
+    if any(array.ndim != len(manifest.input.shape) for groups in parts.values() for array in groups["input"].values()):
+        raise ArtifactError(f"{path} holds inputs that the manifest's contract does not fit; build the artifact again")
     kept = (Golden(groups["picture"][_PICTURE], groups["float64"]) for groups in golden)
     return replace(first, others=tuple(others), golden=tuple(kept))
+
+
+def refuse_inflating(path: Path) -> None:
+    """Arrays as mbexport writes them take as much memory as the file; others might take any.
+
+    Raises:
+        ValueError: a compressed member, or an array that says it is larger than its member.
+    """
+    import numpy as np
+
+    with zipfile.ZipFile(path) as file:
+        for info in file.infolist():
+            if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+                raise ValueError(f"{info.filename} is compressed or encrypted")
+            with file.open(info) as member:
+                version = np.lib.format.read_magic(member)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, kind = read(member)
+                if math.prod(shape) * kind.itemsize + member.tell() != info.file_size:
+                    raise ValueError(f"{info.filename} is not as large as it says")
 
 
 def npz_bytes(reference: Reference, contract: InputContract) -> bytes:

@@ -17,6 +17,9 @@ from mbexport.errors import DocumentError, NewerSchemaError, OutputError, SpecEr
 _UMASK = os.umask(0o077)  # can only be read by setting it: once, on import, before there are threads
 os.umask(_UMASK)
 
+_MOST_BYTES = 64 * 2**20
+"""Of a document that is read: a thousand measured rows take 50 MB, and decoding takes many times its size."""
+
 T = TypeVar("T")
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -44,6 +47,8 @@ def read_document(path: Path, kind: type[T], version: int, upgrades: Mapping[int
         DocumentError: not JSON, not of this kind, or (NewerSchemaError) of a newer schema.
     """
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise DocumentError(f"{path} has more than the {_MOST_BYTES} bytes that a document may have")
         data = path.read_bytes()
     except OSError as error:
         raise DocumentError(f"{path} cannot be read: {error.strerror}") from error

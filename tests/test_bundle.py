@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +15,14 @@ import numpy as np
 import onnx
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from onnx import TensorProto, helper, numpy_helper
 
 from mbexport.artifact import read_artifact
 from mbexport.bundle.archive import written
 from mbexport.bundle.make import bundle
 from mbexport.bundle.opened import open_artifact
+from mbexport.bundle.rebuild import rebuild
 from mbexport.bundle.unpack import unpacked
 from mbexport.bundle.verify import verify
 from mbexport.errors import ArtifactError, BundleError, InputError, NewerSchemaError, UnprovenError
@@ -247,6 +250,101 @@ def test_a_serving_file_that_points_outside(bundled: Path, tmp_path: Path, key: 
         verify(changed(bundled, tmp_path, change), TARGETS)
 
 
+@pytest.mark.parametrize("slug", ["../../evil", "/tmp/evil", "..", ".hidden", "a/b", ""])
+def test_a_name_that_leads_outside(bundled: Path, tmp_path: Path, slug: str) -> None:
+    """The folder's name is what rebuilding writes to."""
+
+    def change(contents: Members) -> None:
+        name = next(name for name in contents if name.endswith("/manifest.json"))
+        manifest = json.loads(contents[name]) | {"slug": slug}
+        contents[name] = json.dumps(manifest).encode()
+        relisted(contents, lambda document: document["artifacts"][0].update(slug=slug))
+
+    path = changed(bundled, tmp_path, change)
+    with pytest.raises(BundleError, match="which is no member"):
+        rebuild(path, tmp_path / "again.zip")
+
+
+def test_a_name_that_is_not_the_specs(bundled: Path, tmp_path: Path) -> None:
+    def change(contents: Members) -> None:
+        for name in [name for name in contents if name.startswith("artifacts/")]:
+            contents[name.replace("mobilenet", "cellnet")] = contents.pop(name)
+        for name in [name for name in contents if name.startswith("evidence/")]:
+            contents[name.replace("mobilenet", "cellnet")] = contents.pop(name)
+        name = next(name for name in contents if name.endswith("/manifest.json"))
+        contents[name] = contents[name].replace(b'"slug": "mobilenet', b'"slug": "cellnet')
+        contents["bundle.json"] = contents["bundle.json"].replace(b"mobilenet", b"cellnet")
+        relisted(contents)
+
+    with pytest.raises(BundleError, match="is not what its spec is called"):
+        rebuild(changed(bundled, tmp_path, change), tmp_path / "again.zip")
+
+
+def test_a_model_that_no_artifact_names_is_not_served(bundled: Path, tmp_path: Path) -> None:
+    """It would be run by infer.py and checked by nobody."""
+
+    def change(contents: Members) -> None:
+        name = next(name for name in contents if name.endswith("/model.onnx"))
+        other = name.replace("model.onnx", "other.onnx")
+        contents[other] = b"anything"
+        relisted(contents, lambda document: document["serving"][0].update(model=other))
+
+    with pytest.raises(BundleError, match=r"serves .*other\.onnx, which no artifact names"):
+        verify(changed(bundled, tmp_path, change), TARGETS)
+
+
+def test_a_golden_answer_that_is_not_keras_own(bundled: Path, tmp_path: Path) -> None:
+    def change(contents: Members) -> None:
+        relisted(contents, lambda document: document["golden"][0]["top"].reverse())
+
+    with pytest.raises(BundleError, match="golden pictures"):
+        verify(changed(bundled, tmp_path, change), TARGETS)
+
+
+@pytest.mark.parametrize("kind", ["deflated", "overstated"])
+def test_arrays_that_would_inflate(bundled: Path, tmp_path: Path, kind: str) -> None:
+    """The zip within: a reference of kilobytes must not become gigabytes."""
+    buffer = io.BytesIO()
+    if kind == "deflated":
+        np.savez_compressed(buffer, input=np.zeros((2**24,), np.float32))
+    else:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (2**40,)}
+        member = io.BytesIO()
+        np.lib.format.write_array_header_1_0(member, header)
+        with zipfile.ZipFile(buffer, "w") as file:
+            file.writestr("input/input.npy", member.getvalue() + bytes(16))
+
+    def change(contents: Members) -> None:
+        name = next(name for name in contents if name.endswith("/reference.npz"))
+        contents[name] = buffer.getvalue()
+        manifest = next(name for name in contents if name.endswith("/manifest.json"))
+        document = json.loads(contents[manifest])
+        document["files"]["reference.npz"] = hashlib.sha256(buffer.getvalue()).hexdigest()
+        contents[manifest] = json.dumps(document).encode()
+        relisted(contents)
+
+    path = changed(bundled, tmp_path, change)
+    tracemalloc.start()
+    with pytest.raises(ArtifactError, match=r"reference\.npz cannot be read"):
+        verify(path, TARGETS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+def test_a_manifest_beyond_its_size(bundled: Path, tmp_path: Path) -> None:
+    path = changed(bundled, tmp_path, lambda contents: contents.update({"bundle.json": b"[" + b"{}," * 2**21}))
+    with pytest.raises(BundleError, match=r"bundle\.json is larger"):
+        verify(path, TARGETS)
+
+
+def test_rebuilding_onto_itself_is_refused(bundled: Path) -> None:
+    before = bundled.read_bytes()
+    with pytest.raises(InputError, match="is the bundle itself"):
+        rebuild(bundled, bundled)
+    assert bundled.read_bytes() == before
+
+
 def test_an_artifact_that_points_outside(bundled: Path, tmp_path: Path) -> None:
     def change(contents: Members) -> None:
         name = next(name for name in contents if name.endswith("/manifest.json"))
@@ -259,7 +357,7 @@ def test_an_artifact_that_points_outside(bundled: Path, tmp_path: Path) -> None:
         verify(changed(bundled, tmp_path, change), TARGETS)
 
 
-@pytest.mark.parametrize("where", ["initializer", "attribute", "subgraph"])
+@pytest.mark.parametrize("where", ["initializer", "attribute", "subgraph", "sparse"])
 def test_weights_outside_of_the_file(tmp_path: Path, where: str) -> None:
     """ONNX Runtime would read whatever file the model names."""
     secret = tmp_path / "secret.bin"
@@ -273,6 +371,10 @@ def test_weights_outside_of_the_file(tmp_path: Path, where: str) -> None:
         model.graph.initializer[2].CopyFrom(outside)
     elif where == "attribute":
         model.graph.node.append(helper.make_node("Constant", [], ["unused"], value=outside))
+    elif where == "sparse":
+        attribute = model.graph.node.add(op_type="Constant", output=["unused"]).attribute.add(name="sparse_value")
+        attribute.type = onnx.AttributeProto.SPARSE_TENSOR
+        attribute.sparse_tensor.values.CopyFrom(outside)
     else:
         inner = helper.make_graph([], "inner", [], [], [outside])
         model.graph.node.append(helper.make_node("If", ["unknown"], ["unused"], then_branch=inner, else_branch=inner))
@@ -355,6 +457,14 @@ def test_a_damaged_signature(small_artifact: Artifact, keys: dict[str, Path], tm
         assert verify(path, ["ort:cpu"], key=keys["public"]).signature == "invalid"
 
 
+def test_a_key_of_another_kind(small_artifact: Artifact, tmp_path: Path) -> None:
+    own = ed25519.Ed25519PrivateKey.generate()
+    plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "key").write_bytes(own.private_bytes(*plain))
+    with pytest.raises(InputError, match="elliptic curve"):
+        bundle([small_artifact], tmp_path / "b.zip", ["ort:cpu"], key=tmp_path / "key")
+
+
 @pytest.mark.parametrize("text", ["", "no key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
 def test_what_is_no_key(bundled: Path, small_artifact: Artifact, tmp_path: Path, text: str) -> None:
     key = tmp_path / "key"
@@ -365,7 +475,7 @@ def test_what_is_no_key(bundled: Path, small_artifact: Artifact, tmp_path: Path,
         verify(changed(bundled, tmp_path, lambda contents: contents.update({"model.sig": b"{}"})), TARGETS, key=key)
 
 
-def test_a_features_network_and_its_int8_sibling_are_not_mixed_up(tmp_path: Path) -> None:
+def test_a_network_without_classes_or_pictures(tmp_path: Path) -> None:
     """No classes, no picture that rounds to whole pixels: no golden pictures, and still a bundle."""
     artifact = tiny_artifact(tmp_path, TinyNetwork(outputs=("features",)))
     report = bundle([read_artifact(artifact.path)], tmp_path / "b.zip", ["ort:cpu"])

@@ -185,6 +185,20 @@ def test_members_out_of_order(tmp_path: Path) -> None:
     assert "not in order" in refused(tmp_path, made.getvalue())
 
 
+def test_a_locator_of_another_directory(tmp_path: Path) -> None:
+    """Python's reader would follow it past the limits of the end record."""
+    data = written(MEMBERS)
+    locator = b"PK\x06\x07" + bytes(16)
+    end = bytearray(data[-22:])
+    end[12:16] = (int.from_bytes(end[12:16], "little") + len(locator)).to_bytes(4, "little")
+    assert "directory of another kind" in refused(tmp_path, data[:-22] + locator + bytes(end))
+
+
+def test_a_file_that_is_also_a_folder() -> None:
+    with pytest.raises(BundleError, match="a/b, whose folder is a file"):
+        written({"a": b"", "a/b": b""})
+
+
 def test_random_bytes(tmp_path: Path) -> None:
     chance = random.Random(0)
     for size in (0, 10, 100, 5000):

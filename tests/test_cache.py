@@ -66,7 +66,7 @@ def entry(cache: Cache) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("damage", ["flipped", "missing", "no entry", "broken entry", "cut"])
+@pytest.mark.parametrize("damage", ["flipped", "missing", "no entry", "broken entry", "other words", "cut"])
 def test_a_damaged_entry_is_told_of_and_made_again(tmp_path: Path, damage: str) -> None:
     told, made = list[str](), list[str]()
     cache = Cache(tmp_path / "cache", told.append)
@@ -77,6 +77,9 @@ def test_a_damaged_entry_is_told_of_and_made_again(tmp_path: Path, damage: str) 
         "missing": (folder / "a").unlink,
         "no entry": (folder / "entry.json").unlink,
         "broken entry": lambda: (folder / "entry.json").write_bytes(b"{"),
+        "other words": lambda: (folder / "entry.json").write_text(
+            (folder / "entry.json").read_text().replace('"notes"', '"nodes"')
+        ),
         "cut": lambda: (folder / "a").write_bytes(b"con"),
     }
     damages[damage]()
@@ -139,6 +142,24 @@ def test_an_entry_without_its_document_is_listed_and_pruned(tmp_path: Path) -> N
     assert [kept.kind for kept in cache.entries()] == [None]
     assert len(cache.prune(10**9)) == 1
     assert cache.entries() == []
+
+
+def test_a_stray_file_is_no_entry(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    cache.fetch("build", {}, tmp_path / "out", maker([]))
+    (cache.root / "entries" / ".DS_Store").write_bytes(b"")
+    assert len(cache.entries()) == 1
+
+
+def test_an_entry_that_was_just_used_is_not_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the list and the lock another process used it."""
+    cache = Cache(tmp_path / "cache")
+    cache.fetch("build", {}, tmp_path / "out", maker([]))
+    listed = cache.entries()
+    os.utime(entry(cache) / "entry.json", (2**32, 2**32))
+    monkeypatch.setattr(Cache, "entries", lambda _self: listed)
+    assert cache.prune(0) == []
+    assert entry(cache).is_dir()
 
 
 def test_no_cache_is_empty(tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ import textwrap
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 import psutil
 import pytest
+
+from mbexport import child, errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,3 +57,20 @@ def test_a_process_ends_with_its_killed_parent(tmp_path: Path) -> None:
         parent.kill()
     psutil.wait_procs([started], timeout=30)
     assert not started.is_running() or started.status() == psutil.STATUS_ZOMBIE
+
+
+def test_every_error_comes_back_as_itself() -> None:
+    """Whatever its constructor takes."""
+    for name, kind in vars(errors).items():
+        if isinstance(kind, type) and issubclass(kind, errors.MbexportError):
+            said = msgspec.json.encode(child.Failure(error=name, message="why"))
+            with pytest.raises(kind, match=r"^why$"):
+                child._understood(said, child.Failure)
+
+
+def test_a_servant_that_dies_before_it_is_asked_can_be_closed() -> None:
+    servant = child.Servant((sys.executable, "-c", "raise SystemExit(3)"), "the process that ends")
+    servant._process.wait()
+    with pytest.raises(errors.ProcessError, match="the process that ends ended with exit code 3"):
+        servant.ask(child.Failure(error="", message="x" * 10**6), child.Failure)
+    servant.close()

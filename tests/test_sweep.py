@@ -80,6 +80,14 @@ def test_a_cell_that_fails_stops_no_other(swept: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / bad.name).exists()
 
 
+def test_a_golden_picture_that_is_none_fails_its_cells_alone(swept: Path, tmp_path: Path) -> None:
+    golden = tmp_path / "golden"
+    golden.mkdir()
+    (golden / "a.png").write_bytes(b"no picture")
+    report = sweep(cells(32), settings(swept, out=tmp_path / "out", golden=golden))
+    assert "a.png" in (report.cells[0].error or "")
+
+
 def test_a_damaged_entry_is_built_again(swept: Path, tmp_path: Path) -> None:
     told: list[str] = []
     cache = Cache(tmp_path / "cache", told.append)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mbexport.errors import ArtifactError
+from mbexport.reference import refuse_inflating
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,11 +85,12 @@ def read_npz(path: Path) -> Trace:
         ArtifactError: the archive is damaged.
     """
     try:
+        refuse_inflating(path)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             names = [key.removeprefix(_SAMPLE) for key in arrays.files if key.startswith(_SAMPLE)]
             return {
                 name: Sample(tuple(int(side) for side in arrays[f"{_SHAPE}{name}"]), arrays[f"{_SAMPLE}{name}"])
                 for name in names
             }
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); build the artifact again") from error

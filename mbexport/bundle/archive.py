@@ -34,6 +34,8 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 _MODE = 0o100644
 _END = struct.Struct("<4s4H2LH")
 _END_SIGNATURE = b"PK\x05\x06"
+_LOCATOR_SIGNATURE, _LOCATOR_BYTES = b"PK\x06\x07", 20
+"""Of zip64's locator, which would stand right before the end record."""
 _DIRECTORY_ENTRY_BYTES = 46
 _CHUNK_BYTES = 2**20
 
@@ -108,6 +110,9 @@ def _check_names(names: Iterable[str], where: object) -> None:
         if name.casefold() in seen:
             raise BundleError(f"{where} holds {name} twice")
         seen.add(name.casefold())
+    for name in seen:
+        if any(name[:at] in seen for at, character in enumerate(name) if character == "/"):
+            raise BundleError(f"{where} holds {name}, whose folder is a file of it")
     if len(seen) > _MOST_MEMBERS:
         raise BundleError(f"{where} holds {len(seen)} members, more than the {_MOST_MEMBERS} that a bundle may have")
 
@@ -123,6 +128,9 @@ def _checked_end(path: Path, stream: IO[bytes]) -> tuple[int, int]:
     signature, disk, first_disk, here, count, length, start, comment = _END.unpack(stream.read(_END.size))
     if signature != _END_SIGNATURE:
         raise BundleError(f"{path} is no bundle, or was cut off or added to; make one with: mbexport bundle")
+    stream.seek(max(0, size - _END.size - _LOCATOR_BYTES))
+    if stream.read(4) == _LOCATOR_SIGNATURE:  # zipfile would believe it more than the record that was checked here
+        raise BundleError(f"{path} has a directory of another kind than a bundle's")
     if (disk, first_disk, comment) != (0, 0, 0) or here != count or start + length + _END.size != size:
         raise BundleError(f"{path} is damaged: its end record contradicts itself")
     if count > _MOST_MEMBERS or length > count * (_DIRECTORY_ENTRY_BYTES + _LONGEST_NAME):

@@ -34,7 +34,8 @@ def golden_members(artifact: Artifact) -> tuple[list[GoldenPicture], dict[str, b
     Raises:
         ArtifactError: the stored reference cannot be read.
     """
-    output, labels = artifact.manifest.outputs[0], read_labels(artifact)
+    outputs, labels = artifact.manifest.outputs, read_labels(artifact)
+    output = next((one for one in outputs if one.kind != "features"), outputs[0])
     entries, members = [], {}
     for number, (shown, answer) in enumerate(_shown(artifact, output.name), start=1):
         name = f"{GOLDEN}/{number}.bmp"

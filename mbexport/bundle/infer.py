@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 HERE = Path(__file__).resolve().parent
-SERVING = json.loads((HERE / "bundle.json").read_text())["serving"]
-RUN = next(one for one in SERVING if importlib.util.find_spec(one["package"]))  # the best whose engine is here
+SERVING = json.loads((HERE / "bundle.json").read_text("utf-8"))["serving"]
+RUN = next((one for one in SERVING if importlib.util.find_spec(one["package"])), None) or sys.exit("no engine is here")
 MODEL = HERE / RUN["model"]
-MANIFEST, LABELS = json.loads((MODEL.parent / "manifest.json").read_text()), MODEL.parent / "labels.json"
-INPUT, OUTPUT = MANIFEST["input"], MANIFEST["outputs"][0]
-NAMES = [label["name"] for label in json.loads(LABELS.read_text())["labels"]] if LABELS.exists() else []
+MANIFEST, LABELS = json.loads((MODEL.parent / "manifest.json").read_text("utf-8")), MODEL.parent / "labels.json"
+INPUT, OUTPUT = MANIFEST["input"], min(MANIFEST["outputs"], key=lambda output: output["kind"] == "features")
+NAMES = [label["name"] for label in json.loads(LABELS.read_text("utf-8"))["labels"]] if LABELS.exists() else []
 
 
 def network_input(path):

@@ -20,6 +20,7 @@ from mbexport.bundle.manifest import BundledArtifact, BundleManifest
 from mbexport.bundle.sbom import require_cyclonedx, sbom
 from mbexport.bundle.serving import servings
 from mbexport.errors import InputError, UnprovenError
+from mbexport.runtimes import engine_versions
 from mbexport.validate import validate
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from mbexport.artifact import Artifact
     from mbexport.profile import LatencyProfile
-
-_PACKAGES = {"ort": "onnxruntime-gpu", "openvino": "openvino"}
 
 
 @dataclass(frozen=True)
@@ -159,10 +158,9 @@ def _proved(
                 f"{artifact.path} fails on {row.runtime} ({row.mode}): {row.reason}; nothing was written. "
                 "See: mbexport validate --explain"
             )
-    packages = sorted({_PACKAGES[target.partition(":")[0]] for target in targets})
     return StoredValidation(
         machine=hardware.detect().slug,
-        versions={name: importlib.metadata.version(name) for name in packages},
+        versions=engine_versions(targets),
         report=report,
     )
 

@@ -17,7 +17,7 @@ from mbexport.bundle.golden import bmp
 from mbexport.bundle.make import Contents, write
 from mbexport.bundle.unpack import unpacked
 from mbexport.compare import sqnr_db
-from mbexport.errors import InputError, MissingPackageError
+from mbexport.errors import BundleError, InputError, MissingPackageError
 from mbexport.outputs import comparable
 
 if TYPE_CHECKING:
@@ -77,9 +77,12 @@ def rebuild(
         OutputError: ``out`` cannot be written to.
     """
     tell = progress or (lambda _message: None)
+    if out.exists() and path.exists() and out.samefile(path):
+        raise InputError(f"--out {out} is the bundle itself; give the new one another name")
     serde.refuse_unwritable(out.absolute().parent)
     with unpacked(path) as old, tempfile.TemporaryDirectory(prefix="mbexport-") as folder:
         for artifact in old.artifacts:
+            _refuse_other_name(path, artifact.manifest)
             _refuse_other_tools(artifact.manifest)
         builder = _Builder(Path(folder), weights, images, tell)
         fresh = [builder.artifact(artifact) for artifact in old.artifacts]
@@ -101,6 +104,13 @@ def _contents(old: Unpacked, fresh: list[Artifact]) -> Contents:
         validations={slug: validation for slug, (validation, _) in evidence.items()},
         profiles={slug: profiles for slug, (_, profiles) in evidence.items()},
     )
+
+
+def _refuse_other_name(path: Path, manifest: Manifest) -> None:
+    """A built network's name follows from its spec."""
+    narrower = "" if manifest.precision == "f32" else f"_{manifest.precision}"
+    if manifest.spec is not None and manifest.slug != f"{manifest.spec.slug}{narrower}":
+        raise BundleError(f"{path}: {manifest.slug} is not what its spec is called, {manifest.spec.slug}{narrower}")
 
 
 def _refuse_other_tools(manifest: Manifest) -> None:

@@ -28,7 +28,8 @@ def servings(artifacts: Sequence[Artifact], profiles: Iterable[LatencyProfile]) 
         artifacts: what is bundled.
         profiles: of theirs, from any machines.
     """
-    bundled = {artifact.sha256: artifact for artifact in artifacts}
+    own = _float32_sha256(artifacts[0])
+    bundled = {artifact.sha256: artifact for artifact in artifacts if _float32_sha256(artifact) == own}
     tuned = [found for profile in profiles for found in _tuned(profile, bundled)]
     defaults = []
     for target in _SERVED:
@@ -37,6 +38,12 @@ def servings(artifacts: Sequence[Artifact], profiles: Iterable[LatencyProfile]) 
         path = f"{ARTIFACTS}/{artifacts[0].manifest.slug}/{model}"
         defaults.append(_serving(engine, path, {}))
     return [*tuned, *defaults]
+
+
+def _float32_sha256(artifact: Artifact) -> str:
+    """Of the network that an artifact is, or was made of."""
+    derivation = artifact.manifest.derivation
+    return artifact.sha256 if derivation is None else derivation.source_sha256
 
 
 def _serving(engine: str, model: str, settings: Mapping[str, str], tuned_on: str | None = None) -> Serving:

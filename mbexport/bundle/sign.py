@@ -40,9 +40,11 @@ def signature(members: Mapping[str, bytes], key: Path) -> bytes:
 def signer(key: Path) -> Any:
     """What signs with a private key; raises as :func:`signature` does."""
     signing = _import("signing")
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     try:
         return signing.Config().use_elliptic_key_signer(private_key=key)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
         raise InputError(f"--sign {key} is not a private key of an elliptic curve in PEM ({error})") from error
 
 
@@ -54,9 +56,11 @@ def fault(folder: Path, key: Path) -> str | None:
         MissingPackageError: model-signing is not installed.
     """
     verifying = _import("verifying")
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     try:
         verifier = verifying.Config().use_elliptic_key_verifier(public_key=key)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
         raise InputError(f"--key {key} is not a public key of an elliptic curve in PEM ({error})") from error
     try:
         verifier.set_hashing_config(_hashing(folder)).verify(folder, folder / SIGNATURE)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from zipfile import ZipFile
 
-    from onnx import ModelProto, TensorProto
+    from google.protobuf.message import Message
+    from onnx import TensorProto
+
+_MOST_MANIFEST_BYTES = 4 * 2**20
+_SLUG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ def unpacked(path: Path) -> Iterator[Unpacked]:
 def _manifest(path: Path, file: ZipFile) -> BundleManifest:
     if manifest.BUNDLE not in file.namelist():
         raise BundleError(f"{path} holds no {manifest.BUNDLE}, so it is no bundle; make one with: mbexport bundle")
+    if file.getinfo(manifest.BUNDLE).file_size > _MOST_MANIFEST_BYTES:
+        raise BundleError(f"{path}: {manifest.BUNDLE} is larger than the {_MOST_MANIFEST_BYTES} bytes that it may have")
     data = file.read(manifest.BUNDLE)
     return serde.parse_document(data, path / manifest.BUNDLE, BundleManifest, manifest.SCHEMA_VERSION)
 
@@ -70,7 +78,10 @@ def _check_listed(path: Path, found: set[str], told: BundleManifest) -> None:
     if not told.artifacts:
         raise BundleError(f"{path} holds no artifact")
     named = [*(one.model for one in told.serving), *(one.picture for one in told.golden)]
-    named += [f"{entry.path}/{MANIFEST}" for entry in told.artifacts]
+    for entry in told.artifacts:
+        if not _SLUG.fullmatch(entry.slug) or entry.path != f"{manifest.ARTIFACTS}/{entry.slug}":
+            raise BundleError(f"{path}: {manifest.BUNDLE} names {entry.path!r}, which is no member")
+        named.append(f"{entry.path}/{MANIFEST}")
     if outside := next((name for name in named if name not in told.files), None):
         raise BundleError(f"{path}: {manifest.BUNDLE} names {outside!r}, which is no member")
 
@@ -84,7 +95,16 @@ def _artifacts(path: Path, root: Path, told: BundleManifest) -> list[Artifact]:
             raise BundleError(f"{path}: {entry.path} is not the artifact that {manifest.BUNDLE} describes")
         _refuse_external_data(path, artifact)
         opened.append(artifact)
+    checked = {
+        f"{entry.path}/{name}" for entry, one in zip(told.artifacts, opened, strict=True) for name in _models(one)
+    }
+    if unchecked := next((one.model for one in told.serving if one.model not in checked), None):
+        raise BundleError(f"{path}: {manifest.BUNDLE} serves {unchecked}, which no artifact names as a model")
     return opened
+
+
+def _models(artifact: Artifact) -> list[str]:
+    return sorted(set(artifact.manifest.models.values()))
 
 
 def _refuse_external_data(path: Path, artifact: Artifact) -> None:
@@ -93,7 +113,7 @@ def _refuse_external_data(path: Path, artifact: Artifact) -> None:
     from google.protobuf.message import DecodeError
     from onnx.external_data_helper import uses_external_data
 
-    for name in sorted(set(artifact.manifest.models.values())):
+    for name in _models(artifact):
         try:
             model = onnx.load(artifact.path / name, load_external_data=False)
         except DecodeError as error:
@@ -102,18 +122,14 @@ def _refuse_external_data(path: Path, artifact: Artifact) -> None:
             raise BundleError(f"{path}: {artifact.manifest.slug}/{name} keeps weights outside of the file")
 
 
-def _tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Every tensor that a model holds, those of nodes, inner graphs and functions too."""
-    graphs = [model.graph, *(info.initialization for info in model.training_info)]
-    nodes = [node for function in model.functions for node in function.node]
-    while graphs or nodes:
-        if graphs:
-            graph = graphs.pop()
-            nodes += graph.node
-            yield from graph.initializer
-            for sparse in graph.sparse_initializer:
-                yield from (sparse.values, sparse.indices)
-        while nodes:
-            for attribute in nodes.pop().attribute:
-                yield from (attribute.t, *attribute.tensors)
-                graphs += [attribute.g, *attribute.graphs]
+def _tensors(message: Message) -> Iterator[TensorProto]:
+    """Every tensor that a message holds, however deep."""
+    from onnx import TensorProto
+
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for item in value if isinstance(value, Sequence) else [value]:
+                if isinstance(item, TensorProto):
+                    yield item
+                else:
+                    yield from _tensors(item)

@@ -11,7 +11,9 @@ from mbexport.accuracy.checks import Checks
 from mbexport.artifact import read_labels
 from mbexport.bundle import manifest
 from mbexport.bundle.evidence import read_evidence
+from mbexport.bundle.golden import golden_members
 from mbexport.bundle.unpack import unpacked
+from mbexport.errors import BundleError
 from mbexport.validate import validate
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from mbexport.accuracy.report import ValidationRow
     from mbexport.artifact import Artifact
+    from mbexport.bundle.unpack import Unpacked
 
 SignatureState = Literal["none", "valid", "invalid", "not checked"]
 
@@ -75,6 +78,7 @@ def verify(
     tell("check every byte")
     with unpacked(path) as found:
         state, fault = _signature(found.root, key)
+        _check_shown(path, found)
         rows = []
         for artifact in found.artifacts:
             read_labels(artifact)
@@ -98,6 +102,21 @@ def verify(
         signature_fault=fault,
         rows=rows,
     )
+
+
+def _check_shown(path: Path, found: Unpacked) -> None:
+    """What people and other tools look at: golden pictures with their answers, and the bill of materials."""
+    entries, members = golden_members(found.artifacts[0])
+    if entries != found.manifest.golden or any(
+        (found.root / name).read_bytes() != data for name, data in members.items()
+    ):
+        raise BundleError(f"{path}: the golden pictures are not those of {found.artifacts[0].manifest.slug}")
+    try:
+        document = msgspec.json.decode((found.root / manifest.SBOM).read_bytes())
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
+        raise BundleError(f"{path}: {manifest.SBOM} cannot be read: {error}") from error
+    if not isinstance(document, dict) or document.get("bomFormat") != "CycloneDX":
+        raise BundleError(f"{path}: {manifest.SBOM} is no CycloneDX document")
 
 
 def _signature(root: Path, key: Path | None) -> tuple[SignatureState, str | None]:

@@ -34,7 +34,7 @@ _SEARCHED = 10**6
 
 
 def made_again(source: Artifact, derivation: Derivation, images: Path) -> dict[str, onnx.ModelProto]:
-    """File name -> model. What stays in float32 is taken from the manifest, for it was chosen by the time it took.
+    """File name -> model. What stays in float32 is taken from the manifest, for the engines' own answers chose it.
 
     Args:
         source: the float32 artifact that it was made of.

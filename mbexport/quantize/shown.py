@@ -61,7 +61,7 @@ def show(artifact: Artifact, images: Path, progress: Callable[[str], None]) -> S
         InputError: no such place, or fewer than :data:`LEAST_PICTURES` different pictures that can be read.
     """
     paths, labels, note = _found(artifact, images)
-    order = np.random.default_rng(0).permutation(len(paths))[:MOST_PICTURES]
+    order = _order(paths)
     contract = artifact.manifest.input
     different: dict[str, tuple[int, NDArray[np.uint8]]] = {}
     failed = []
@@ -85,6 +85,16 @@ def show(artifact: Artifact, images: Path, progress: Callable[[str], None]) -> S
         notes=[text for text in (note, told) if text],
         contract=contract,
     )
+
+
+def picture_paths(artifact: Artifact, images: Path) -> list[Path]:
+    """The files that :func:`show` decodes, in its order; raises as it does for a place without pictures."""
+    paths = _found(artifact, images)[0]
+    return [paths[at] for at in _order(paths)]
+
+
+def _order(paths: Sequence[Path]) -> NDArray[np.intp]:
+    return np.random.default_rng(0).permutation(len(paths))[:MOST_PICTURES]
 
 
 def _sha256(data: bytes) -> str:

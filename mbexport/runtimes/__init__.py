@@ -5,15 +5,17 @@ To add an engine: write one file with a class that fits :class:`Runtime`, and ad
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
+import importlib.metadata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from mbexport.errors import InputError, MissingDeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Any, Self
@@ -177,6 +179,19 @@ def split_target(target: str) -> tuple[str, str]:
 def all_devices() -> list[DeviceStatus]:
     """Every known target of every engine."""
     return [status for engine in ENGINES for status in load_engine(engine).devices()]
+
+
+_PACKAGES = {"ort": ("onnxruntime-gpu", "onnxruntime"), "openvino": ("openvino",)}
+
+
+def engine_versions(targets: Iterable[str]) -> dict[str, str]:
+    """Distribution -> version, of the engines of these targets, as they are installed."""
+    found = {}
+    for engine in dict.fromkeys(split_target(target)[0] for target in targets):
+        for name in _PACKAGES[engine]:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found[name] = importlib.metadata.version(name)
+    return found
 
 
 def resolve_targets(named: list[str] | None) -> list[str]:

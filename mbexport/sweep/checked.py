@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mbexport import hardware, serde
 from mbexport.accuracy.report import ValidationReport
 from mbexport.artifact import MANIFEST
-from mbexport.cached import source_digest
+from mbexport.cached import source_digest, stable_machine
+from mbexport.runtimes import engine_versions
 from mbexport.validate import validate
 
 if TYPE_CHECKING:
@@ -22,11 +22,18 @@ if TYPE_CHECKING:
 
 KIND = "validation"
 _REPORT = "validation.json"
-_ENGINES = ("onnxruntime-gpu", "onnxruntime", "openvino")
+
+
+class _NotPassedError(Exception):
+    """Carries a report past the cache."""
+
+    def __init__(self, report: ValidationReport) -> None:
+        super().__init__("the validation did not pass")
+        self.report = report
 
 
 def validated(cache: Cache, artifact: Artifact, targets: Sequence[str], threads: int) -> tuple[ValidationReport, bool]:
-    """The report, and whether it was there.
+    """The report, and whether it was there. A failure is not kept: it may have been a device short of memory.
 
     Raises:
         CacheError: the cache cannot be written to.
@@ -35,29 +42,27 @@ def validated(cache: Cache, artifact: Artifact, targets: Sequence[str], threads:
 
     def make(folder: Path) -> Mapping[str, Any]:
         report = validate(artifact, targets, threads=threads)
+        if not report.passed:
+            raise _NotPassedError(report)
         (folder / _REPORT).write_bytes(serde.json_bytes(report))
         return {}
 
     with tempfile.TemporaryDirectory(prefix="mbexport-") as folder:
         target = Path(folder) / "report"
-        fetched = cache.fetch(KIND, _inputs(artifact, targets, threads), target, make)
+        try:
+            fetched = cache.fetch(KIND, _inputs(artifact, targets), target, make)
+        except _NotPassedError as error:
+            return error.report, False
         return serde.decoded((target / _REPORT).read_bytes(), ValidationReport), fetched.was_there
 
 
-def _inputs(artifact: Artifact, targets: Sequence[str], threads: int) -> dict[str, Any]:
+def _inputs(artifact: Artifact, targets: Sequence[str]) -> dict[str, Any]:
     return {
         "name": artifact.manifest.slug,
         "manifest": hashlib.sha256((artifact.path / MANIFEST).read_bytes()).hexdigest(),
         "targets": list(targets),
-        "threads": threads,
-        "machine": hardware.detect(),
-        "engines": {name: version for name in _ENGINES if (version := _version(name))},
+        "machine": stable_machine(),
+        "engines": engine_versions(targets),
+        "driver": hardware.accelerator_driver(),
         "code": source_digest(),
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None

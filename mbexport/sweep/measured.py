@@ -10,7 +10,7 @@ from mbexport.bench.rows import BenchRow, row_of
 from mbexport.bench.run import prepare
 from mbexport.bench.settings import cells_of
 from mbexport.errors import EngineError
-from mbexport.profiles import profile_path, read_profile
+from mbexport.profiles import profile_path, read_profile, same_machine
 from mbexport.runtimes import split_target
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _stored(artifact: Artifact, cell: Cell, profiles: Path) -> Measurement | Non
     if not path.is_file():
         return None
     profile = read_profile(path)
-    if profile.artifact_sha256 != artifact.sha256:
+    if profile.artifact_sha256 != artifact.sha256 or not same_machine(profile.hardware, hardware.detect()):
         return None
     return next((row for row in profile.measurements if _is_of(row, cell) and _is_current(row)), None)
 

@@ -120,9 +120,9 @@ class _Worker:
             return self._servant
 
     def _dismiss(self) -> None:
-        if self._servant is not None:
-            self._servant.close()
-            self._servant = None
+        servant, self._servant = self._servant, None
+        if servant is not None:
+            servant.close()
 
 
 def _resident_bytes(pid: int) -> int:

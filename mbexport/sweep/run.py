@@ -85,8 +85,8 @@ def sweep(
 ) -> SweepReport:
     """Build, check and measure every cell; one that fails stops no other.
 
-    Float32 cells are built side by side. Narrower ones come after them, one at a time with nothing else running, for
-    what stays in float32 is chosen by measuring; measuring itself comes last.
+    Float32 cells are built side by side. Narrower ones come after them, one at a time, for each uses every core;
+    measuring comes last.
 
     Args:
         cells: each with a folder of its own.
@@ -114,7 +114,7 @@ def sweep(
             progress(f"{result.name} is built", len(found) / len(cells))
     for number, name in enumerate([cell.name for cell in cells if found[cell.name].passed] if settings.bench else []):
         progress(f"measure {name}", number / len(cells))
-        found[name] = _benched(found[name], settings)
+        found[name] = _benched(found[name], settings, progress)
         observe(found[name])
     results = [found[cell.name] for cell in cells]
     return SweepReport(passed=all(result.passed for result in results), cells=results)
@@ -156,11 +156,12 @@ def _result(outcome: Outcome) -> CellResult:
     )
 
 
-def _benched(result: CellResult, settings: Settings) -> CellResult:
+def _benched(result: CellResult, settings: Settings, progress: Callable[[str, float | None], None]) -> CellResult:
     assert result.artifact is not None
     assert settings.bench is not None
     try:
-        rows = measured(read_artifact(Path(result.artifact)), settings.targets, settings.bench, settings.profiles)
+        artifact = read_artifact(Path(result.artifact))
+        rows = measured(artifact, settings.targets, settings.bench, settings.profiles, progress)
     except MbexportError as error:
         return msgspec.structs.replace(result, error=f"not measured: {error}")
     return msgspec.structs.replace(result, rows=rows)
