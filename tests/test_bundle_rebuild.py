@@ -143,7 +143,7 @@ def test_a_users_own_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["int8", "f16"])
 def test_a_narrower_sibling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Any) -> None:
     clocked_as(monkeypatch, 2.0)
-    spec = ModelSpec(variant="small", alpha=0.35, height=32, width=32, classes=10)
+    spec = ModelSpec(variant="v2", alpha=0.35, height=32, width=32, classes=10)
     exact = build(spec, export=ExportOptions(), out=tmp_path).artifact
     images = photographs(tmp_path / "images", 32)
     narrow = read_artifact(Path(quantize(exact, images, ORT, precision=precision).artifact))

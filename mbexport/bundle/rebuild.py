@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mbexport.manifest import Manifest
     from mbexport.reference import Reference
 
+_MADE_HERE = ("random", "imagenet")
 LEAST_FLOAT32_DB, LEAST_FLOAT64_DB = 100.0, 200.0
 """What other kernels and thread counts leave of Keras's answers: 118 dB and 290 dB were the least seen."""
 
@@ -84,6 +85,7 @@ def rebuild(
         for artifact in old.artifacts:
             _refuse_other_name(path, artifact.manifest)
             _refuse_other_tools(artifact.manifest)
+            _refuse_missing(artifact.manifest, weights, images)
         builder = _Builder(Path(folder), weights, images, tell)
         fresh = [builder.artifact(artifact) for artifact in old.artifacts]
         parts = [part for pair in zip(old.artifacts, fresh, strict=True) for part in _compared(*pair)]
@@ -127,6 +129,16 @@ def _refuse_other_tools(manifest: Manifest) -> None:
             )
 
 
+def _refuse_missing(manifest: Manifest, weights: Path | None, images: Path | None) -> None:
+    """What would only show after the minutes that building takes."""
+    if manifest.weights.kind not in _MADE_HERE and weights is None:
+        origin = manifest.weights
+        named = f"{origin.file or 'a file'} (sha256 {(origin.sha256 or '')[:12]}...)"
+        raise InputError(f"{manifest.slug} was made of {named}: give it with --weights")
+    if manifest.derivation is not None and images is None:
+        raise InputError(f"{manifest.slug} was calibrated on pictures: give their folder with --images")
+
+
 class _Builder:
     """Builds artifacts in one folder, a float32 one once, whatever is made of it."""
 
@@ -144,8 +156,7 @@ class _Builder:
         source = self._float32(old, manifest.slug.removesuffix(f"_{manifest.precision}"))
         if source.sha256 != manifest.derivation.source_sha256:
             raise InputError(f"{manifest.slug} was made of another float32 network than its manifest leads to")
-        if self._images is None:
-            raise InputError(f"{manifest.slug} was calibrated on pictures: give their folder with --images")
+        assert self._images is not None, "refused before"
         self._tell(f"make {manifest.slug}")
         models = made_again(source, manifest.derivation, self._images)
         return write_narrower(source, self._folder / manifest.slug, manifest.precision, models, manifest.derivation)
@@ -177,9 +188,10 @@ class _Builder:
                 progress=tell,
             )
         else:
+            assert self._weights is not None, "refused before"
             contract = manifest.input
             made = convert(
-                self._source(manifest),
+                self._weights,
                 name=slug,
                 export=manifest.export,
                 out=out,
@@ -195,17 +207,11 @@ class _Builder:
 
     def _named_weights(self, manifest: Manifest) -> str:
         kind = manifest.weights.kind
-        if kind in {"random", "imagenet"}:
+        if kind in _MADE_HERE:
             return kind
-        source = self._source(manifest)
+        assert self._weights is not None, "refused before"
+        source = self._weights
         return str(source) if kind == "keras-file" else f"{kind}:{source}"
-
-    def _source(self, manifest: Manifest) -> Path:
-        if self._weights is None:
-            origin = manifest.weights
-            named = f"{origin.file or 'a file'} (sha256 {(origin.sha256 or '')[:12]}...)"
-            raise InputError(f"{manifest.slug} was made of {named}: give it with --weights")
-        return self._weights
 
     def _golden(self, old: Artifact) -> Path | None:
         """A folder with the artifact's golden pictures, as ``--golden`` takes them."""
