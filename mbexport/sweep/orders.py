@@ -22,6 +22,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     targets: list[str]
     threads: int
     """That the worker may use."""
+    cpus: list[int] = []
+    """That it is bound to; none where the system does not bind processes. Engines ask how many CPUs there are and spin
+    on as many threads: two workers that each think to have the machine for themselves build three times as slowly."""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import psutil
 
 from mbexport import child
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
 
     from mbexport.sweep.orders import Order
 
-_MOST_BYTES = 2 * 10**9
-"""TensorFlow keeps what its largest network took. A worker that holds more is replaced before its next cell."""
+_MOST_BYTES = 2_300_000_000
+"""TensorFlow keeps what its largest network took. A worker that holds more is replaced before its next cell; with
+TensorFlow and both engines loaded 2.0 are resident after the smallest."""
 _ATTEMPTS = 2
 """Of a cell whose worker dies: once it may have been the system that was short of memory."""
 
@@ -52,7 +55,7 @@ def outcomes(orders: Sequence[Order], workers: int) -> Iterator[Outcome]:
 def _running(
     waiting: queue.SimpleQueue[Order], found: queue.SimpleQueue[Outcome | BaseException], count: int
 ) -> Iterator[None]:
-    crew = [_Worker(waiting, found) for _ in range(count)]
+    crew = [_Worker(waiting, found, cpus) for cpus in _shares(count)]
     try:
         for worker in crew:
             worker.start()
@@ -62,11 +65,24 @@ def _running(
             worker.stop()
 
 
+def _shares(count: int) -> list[list[int]]:
+    """The CPUs that this process may use, dealt out to so many workers; several share one where there are too few."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [[] for _ in range(count)]
+    cpus = sorted(os.sched_getaffinity(0))
+    return [cpus[place::count] or [cpus[place % len(cpus)]] for place in range(count)]
+
+
 class _Worker:
     """A thread that hands orders to its process, and gets another process where that dies or grows too large."""
 
-    def __init__(self, waiting: queue.SimpleQueue[Order], found: queue.SimpleQueue[Outcome | BaseException]) -> None:
-        self._waiting, self._found = waiting, found
+    def __init__(
+        self,
+        waiting: queue.SimpleQueue[Order],
+        found: queue.SimpleQueue[Outcome | BaseException],
+        cpus: list[int],
+    ) -> None:
+        self._waiting, self._found, self._cpus = waiting, found, cpus
         self._servant: child.Servant | None = None
         self._stopped = False
         self._lock = threading.Lock()
@@ -89,7 +105,7 @@ class _Worker:
             except queue.Empty:
                 return
             try:
-                self._found.put(self._outcome(order))
+                self._found.put(self._outcome(msgspec.structs.replace(order, cpus=self._cpus)))
             except BaseException as error:  # noqa: BLE001 - raised again where the outcomes are waited for
                 self._found.put(error)
                 return

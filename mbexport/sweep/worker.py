@@ -5,6 +5,7 @@ Run as ``python -m mbexport.sweep.worker``.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 def work(order: Order) -> Delivery:
     """Raises as building, quantising and validating do."""
+    if order.cpus and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, order.cpus)
     told: list[str] = []
     cache = Cache(Path(order.cache), told.append)
     start = time.perf_counter()
