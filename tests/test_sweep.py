@@ -15,6 +15,7 @@ import pytest
 
 from mbexport import cached
 from mbexport.artifact import read_artifact
+from mbexport.bench.settings import Settings as BenchSettings
 from mbexport.cache import Cache
 from mbexport.errors import InputError, OutputError
 from mbexport.pipeline import build
@@ -86,6 +87,26 @@ def test_a_golden_picture_that_is_none_fails_its_cells_alone(swept: Path, tmp_pa
     (golden / "a.png").write_bytes(b"no picture")
     report = sweep(cells(32), settings(swept, out=tmp_path / "out", golden=golden))
     assert "a.png" in (report.cells[0].error or "")
+
+
+def test_rows_are_measured_once(swept: Path, tmp_path: Path) -> None:
+    bench = BenchSettings(modes=("parity",), threads=[1], budget_s=8.0)
+    asked = settings(swept, out=tmp_path / "out", bench=bench, profiles=tmp_path / "profiles")
+    first = sweep(cells(32), asked)
+    (row,) = first.cells[0].rows
+    assert (row.runtime, row.mode, row.threads) == ("ort:cpu", "parity", 1)
+    (profile,) = (tmp_path / "profiles").rglob("*.json")
+    written = profile.read_bytes()
+    assert sweep(cells(32), asked).cells[0].rows == [row]
+    assert profile.read_bytes() == written
+    profile.write_bytes(written.replace(row_version().encode(), b"0.0.1"))
+    assert sweep(cells(32), asked).cells[0].rows != [row], "another engine's row"
+
+
+def row_version() -> str:
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
 
 
 def test_a_damaged_entry_is_built_again(swept: Path, tmp_path: Path) -> None:

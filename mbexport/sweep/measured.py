@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import TYPE_CHECKING
 
 from mbexport import hardware
@@ -11,7 +10,7 @@ from mbexport.bench.run import prepare
 from mbexport.bench.settings import cells_of
 from mbexport.errors import EngineError
 from mbexport.profiles import profile_path, read_profile, same_machine
-from mbexport.runtimes import split_target
+from mbexport.runtimes import engine_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from mbexport.bench.plan import Cell
     from mbexport.bench.settings import Settings
     from mbexport.profile import Measurement
-
-_PACKAGES = {"ort": ("onnxruntime-gpu", "onnxruntime"), "openvino": ("openvino",)}
 
 
 def measured(
@@ -67,10 +64,5 @@ def _is_of(row: Measurement, cell: Cell) -> bool:
 
 def _is_current(row: Measurement) -> bool:
     """Whether the engine that is installed is the one that was measured."""
-    for name in _PACKAGES[split_target(row.runtime)[0]]:
-        try:
-            here = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return any(version.startswith(here) for version in row.versions.values())
-    return False
+    here = engine_versions([row.runtime]).values()
+    return any(found.startswith(version) for version in here for found in row.versions.values())
