@@ -142,8 +142,11 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         yield fresh
         with writing(target):
             fresh.chmod(0o777 & ~_UMASK)
-            for file in fresh.iterdir():
-                sync(file)
+            for path in fresh.rglob("*"):
+                if path.is_dir():
+                    _fsync_folder(path)
+                else:
+                    sync(path)
             _fsync_folder(fresh)
             _swap_in(fresh, target)
     finally:

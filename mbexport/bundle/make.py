@@ -80,10 +80,10 @@ def bundle(
         OutputError: the place cannot be written to.
     """
     tell = progress or (lambda _message: None)
-    _refuse_names(artifacts)
+    refuse_names(artifacts)
     serde.refuse_unwritable(out.absolute().parent)
     _refuse_missing(key)
-    validations = {artifact.manifest.slug: _proved(artifact, targets, threads, tell) for artifact in artifacts}
+    validations = {artifact.manifest.slug: prove(artifact, targets, threads, tell) for artifact in artifacts}
     measured = {artifact.manifest.slug: profiles_of(artifact, profiles) for artifact in artifacts}
     tell("bundle")
     return write(Contents(artifacts, validations, measured), out, key)
@@ -147,9 +147,10 @@ def _entry(artifact: Artifact) -> BundledArtifact:
     )
 
 
-def _proved(
+def prove(
     artifact: Artifact, targets: Sequence[str], threads: int | None, tell: Callable[[str], None]
 ) -> StoredValidation:
+    """Its validation here; raises :class:`UnprovenError` where it does not pass."""
     slug = artifact.manifest.slug
     report = validate(artifact, targets, threads=threads, progress=lambda what: tell(f"validate {slug} on {what}"))
     for row in report.rows:
@@ -174,7 +175,8 @@ def _refuse_missing(key: Path | None) -> None:
         signer(key)
 
 
-def _refuse_names(artifacts: Sequence[Artifact]) -> None:
+def refuse_names(artifacts: Sequence[Artifact]) -> None:
+    """Raise :class:`InputError` where there is no artifact, or two have one name."""
     if not artifacts:
         raise InputError("a bundle needs an artifact; make one with: mbexport build")
     slugs = [artifact.manifest.slug for artifact in artifacts]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _DEVICES = {"ort": "CPUExecutionProvider", "openvino": "CPU"}
 _PACKAGES = {"ort": "onnxruntime", "openvino": "openvino"}
 _SERVED = ("ort:cpu", "openvino:cpu")
-_THREADS = {"ort": "intra_op_num_threads", "openvino": "INFERENCE_NUM_THREADS"}
+THREADS = {"ort": "intra_op_num_threads", "openvino": "INFERENCE_NUM_THREADS"}
 _LATENCY: Mapping[str, Mapping[str, str]] = {"ort": {}, "openvino": {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}}
 """One caller, as it was measured."""
 
@@ -71,5 +71,5 @@ def _as_found(found: TunedConfiguration, machine: str) -> Serving:
     wanted = found.configuration
     engine = split_target(wanted.runtime)[0]
     pinned = {"INFERENCE_PRECISION_HINT": "f32"} if (engine, wanted.mode) == ("openvino", "parity") else {}
-    settings = {_THREADS[engine]: str(wanted.threads), **pinned, **wanted.options}
+    settings = {THREADS[engine]: str(wanted.threads), **pinned, **wanted.options}
     return _serving(engine, f"{ARTIFACTS}/{wanted.artifact}/{wanted.model}", settings, machine)

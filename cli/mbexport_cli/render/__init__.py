@@ -5,7 +5,7 @@ stands on lines of its own below the table.
 """
 
 from mbexport_cli.render.build import build, pass_step
-from mbexport_cli.render.bundle import bundled, rebuilt, verified
+from mbexport_cli.render.bundle import bundled, laid_out, rebuilt, verified
 from mbexport_cli.render.cache import cached, pruned
 from mbexport_cli.render.catalog import catalogue, checkpoints, info
 from mbexport_cli.render.compare import compared
@@ -38,6 +38,7 @@ __all__ = [
     "diagnosis",
     "evaluated",
     "info",
+    "laid_out",
     "latency_predicted",
     "layers_svg",
     "live",

@@ -9,6 +9,7 @@ from mbexport_cli.render.parts import decibels, heading, new_table, note, verdic
 
 if TYPE_CHECKING:
     from mbexport.artifact import Artifact
+    from mbexport.bundle.layouts.write import LayoutReport
     from mbexport.bundle.make import BundleReport
     from mbexport.bundle.rebuild import RebuildReport
     from mbexport.bundle.verify import VerifyReport
@@ -24,6 +25,13 @@ def bundled(artifact: "Artifact", report: "BundleReport") -> Iterator[Renderable
     yield f"{report.files} files, {report.size_bytes / _MEGA:.1f} MB, {signed}"
     yield f"sha256 {report.sha256}"
     yield f"bundle: {report.bundle}"
+
+
+def laid_out(report: "LayoutReport") -> Iterator[RenderableType]:
+    yield from report.files
+    if report.measured_on is not None:
+        yield f"threads and batches as measured on {report.measured_on}"
+    yield f"{report.layout}: {report.path}"
 
 
 def verified(report: "VerifyReport") -> Iterator[RenderableType]:

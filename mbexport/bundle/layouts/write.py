@@ -1,0 +1,112 @@
+"""Artifacts -> a serving layout: proved first, then written whole or not at all."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from mbexport import hardware, serde
+from mbexport.bundle.evidence import profiles_of
+from mbexport.bundle.layouts.network import network_of
+from mbexport.bundle.make import prove, refuse_names
+from mbexport.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from mbexport.artifact import Artifact
+
+Layout = Literal["triton", "ovms", "openvino-ir", "plain"]
+_SERVERS = ("triton", "ovms")
+"""Whose layouts say how many threads and pictures at once."""
+
+
+class LayoutReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A layout just written."""
+
+    layout: Layout
+    path: str
+    files: list[str]
+    """Their paths under ``path``."""
+    measured_on: str | None
+    """Slug of the machine whose profiles set threads and batches; None where the engines' defaults did, and for a
+    layout that sets neither."""
+
+
+def write_layout(
+    artifacts: Sequence[Artifact],
+    out: Path,
+    layout: Layout,
+    targets: Sequence[str],
+    *,
+    profiles: Sequence[Path] = (),
+    machine: str | None = None,
+    threads: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> LayoutReport:
+    """Validate the artifacts here, and write the folder that a server or an engine takes.
+
+    Args:
+        artifacts: to be served side by side.
+        out: the folder; one that holds nothing but files of this layout is replaced.
+        layout: which.
+        targets: what to validate on.
+        profiles: folders whose profiles of the artifacts say how many threads and pictures at once serve them best.
+        machine: slug of the machine that will serve; this one by default, else the only one with such profiles.
+        threads: for each engine while validating.
+        progress: told what is being done.
+
+    Raises:
+        UnprovenError: an artifact fails its validation; nothing is written.
+        InputError: no artifact, two of one name, or no profiles of the named machine.
+        MissingPackageError: OpenVINO is not installed and the layout holds its files.
+        OutputError: ``out`` holds something else, or cannot be written.
+    """
+    tell = progress or (lambda _message: None)
+    refuse_names(artifacts)
+    serde.refuse_unwritable(out.absolute().parent)
+    found = [profiles_of(artifact, profiles) for artifact in artifacts]
+    slug = _machine({name for each in found for name in each}, machine)
+    networks = [
+        network_of(artifact, [each[slug]] if slug in each else [])
+        for artifact, each in zip(artifacts, found, strict=True)
+    ]
+    files: Mapping[str, bytes] = import_module(f"mbexport.bundle.layouts.{layout.replace('-', '_')}").files(networks)
+    _refuse_foreign(out, files)
+    for artifact in artifacts:
+        prove(artifact, targets, threads, tell)
+    tell(layout)
+    _write(out, files)
+    return LayoutReport(
+        layout=layout, path=str(out), files=sorted(files), measured_on=slug if layout in _SERVERS else None
+    )
+
+
+def _machine(measured: set[str], wanted: str | None) -> str | None:
+    """The one that is named; else this one, else the only one."""
+    if wanted is not None:
+        if wanted not in measured:
+            there = ", ".join(sorted(measured)) or "none"
+            raise InputError(f"no profile of these artifacts is of {wanted}; measured on: {there}")
+        return wanted
+    own = hardware.detect().slug
+    return own if own in measured else next(iter(measured)) if len(measured) == 1 else None
+
+
+def _refuse_foreign(out: Path, files: Mapping[str, bytes]) -> None:
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file; a layout is a folder: choose another --out")
+    there = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
+    strangers = sorted(there - set(files))
+    if strangers:
+        raise OutputError(f"{out} holds {strangers[0]}, which is no part of this layout; choose another --out")
+
+
+def _write(out: Path, files: Mapping[str, bytes]) -> None:
+    with serde.atomic_folder(out) as fresh, serde.writing(out):
+        for name, data in files.items():
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            (fresh / name).write_bytes(data)
