@@ -17,6 +17,8 @@ from mbexport.accuracy.compared import SavedComparison
 from mbexport.accuracy.report import ValidationReport
 from mbexport.analysis.diff import DiffReport
 from mbexport.bench import BenchReport
+from mbexport.pipelines.document import PipelineDocument
+from mbexport.pipelines.run import PipelineReport
 from mbexport.profile import LatencyProfile
 from mbexport.serde import json_bytes
 from mbexport.tune.run import TuneReport
@@ -29,6 +31,8 @@ DOCUMENTS: dict[str, tuple[type, str]] = {
     "tune": (TuneReport, "mbexport tune --json"),
     "profile": (LatencyProfile, "profiles/<hardware>/<artifact>.json"),
     "diff": (DiffReport, "mbexport profile diff --json"),
+    "pipeline": (PipelineDocument, "mbexport.toml"),
+    "pipeline-report": (PipelineReport, "mbexport pipeline run --json"),
 }
 
 

@@ -113,6 +113,11 @@ class Cache:
                 os.utime(self._folder(digest) / _ENTRY)
         return Fetched(was_there, entry.told)
 
+    def look(self, digest: str) -> Path | None:
+        """The folder of an entry, if there is one; what it holds is not checked."""
+        folder = self._folder(digest)
+        return folder if folder.is_dir() else None
+
     def entries(self) -> list[Kept]:
         """Every entry, the one used last first. Contents are not checked."""
         folders = (self.root / "entries").glob("*") if self.root.is_dir() else ()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mbexport.quantize.kinds import Narrow
     from mbexport.spec import ModelSpec
 
-KIND = "build"
+KIND, NARROW = "build", "narrow"
 _FROM_CACHE = "take it from the cache"
 
 
@@ -93,7 +93,6 @@ def narrow(
         MbexportError: whatever quantising raises; nothing is kept then.
     """
     from mbexport.quantize.run import narrow as make_narrow
-    from mbexport.quantize.shown import picture_paths
 
     target = out / f"{exact.manifest.slug}_{precision}"
     refuse_foreign(target)
@@ -105,8 +104,21 @@ def narrow(
                 (folder / path.name).write_bytes(path.read_bytes())
         return {}
 
-    inputs = {
-        "name": target.name,
+    inputs = narrow_inputs(exact, images, targets, precision)
+    fetched = cache.fetch(NARROW, inputs, target, make)
+    return read_artifact(target), fetched.was_there
+
+
+def narrow_inputs(exact: Artifact, images: Path, targets: Sequence[str], precision: Narrow) -> dict[str, Any]:
+    """All that a narrower artifact's bytes depend on.
+
+    Raises:
+        InputError: pictures that cannot be read.
+    """
+    from mbexport.quantize.shown import picture_paths
+
+    return {
+        "name": f"{exact.manifest.slug}_{precision}",
         "source": exact.manifest.files,
         "pictures": [_sha256(path) for path in picture_paths(exact, images)],
         "targets": list(targets),
@@ -116,8 +128,6 @@ def narrow(
         "tools": _versions("mbexport", "onnx", "numpy", "pillow", "onnxruntime-gpu", "onnxruntime"),
         "code": source_digest(),
     }
-    fetched = cache.fetch("narrow", inputs, target, make)
-    return read_artifact(target), fetched.was_there
 
 
 def inputs_of(

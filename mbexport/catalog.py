@@ -11,12 +11,15 @@ from mbexport.architecture import macs, parameters, parameters_without_batch_nor
 from mbexport.errors import SpecError
 from mbexport.pretrained import CLASSES, V2_ALPHAS, V2_HOLES, V2_SIDES_PX, Checkpoint, checkpoint
 from mbexport.published import PUBLISHED, Published
-from mbexport.spec import ModelSpec
+from mbexport.spec import ModelSpec, parse_resolution
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
 
-__all__ = ["HOLES", "PUBLISHED", "WITHOUT_FIGURES", "Info", "Published", "describe", "find", "spec_by_name"]
+__all__ = ["HOLES", "PUBLISHED", "WITHOUT_FIGURES", "Info", "Published", "describe", "find", "spec_by_name", "spec_of"]
+_NOT_IN_A_NAME = {"classes", "include_top", "pooling", "classifier_activation", "dropout_rate", "include_preprocessing"}
+"""What a published name leaves open."""
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +70,33 @@ def find(spec: ModelSpec) -> Published | None:
     if not spec.include_top or spec.classes != CLASSES:
         return None
     return _BY_NETWORK.get((spec.variant, spec.minimalistic, spec.alpha, spec.height, spec.width))
+
+
+def spec_of(given: Mapping[str, Any], word: Callable[[str], str] = str) -> ModelSpec:
+    """The network that someone describes.
+
+    Args:
+        given: fields of :class:`ModelSpec`, but ``resolution`` (text) for height and width; or ``model``, a published
+            name, with what such a name leaves open.
+        word: what a field is called where it was given.
+
+    Raises:
+        SpecError: no network named, a name together with what it settles, or values that no Keras MobileNet accepts.
+    """
+    others = {name: value for name, value in given.items() if name not in {"model", "resolution"}}
+    if "model" in given:
+        fixed = [word(name) for name in given if name != "model" and name not in _NOT_IN_A_NAME]
+        if fixed:
+            text = f"{word('model')} names the whole network, so it cannot stand beside {', '.join(fixed)}"
+            raise SpecError(f"{text}; drop one or the other")
+        return msgspec.structs.replace(spec_by_name(given["model"]), **others)
+    if "variant" not in given:
+        raise SpecError(
+            f"which network? give {word('variant')} v2, large or small, or {word('model')} NAME (see: mbexport list)"
+        )
+    if "resolution" in given:
+        others["height"], others["width"] = parse_resolution(given["resolution"])
+    return ModelSpec(**others)
 
 
 def spec_by_name(name: str) -> ModelSpec:

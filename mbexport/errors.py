@@ -63,6 +63,10 @@ class PictureError(InputError):
         self.reason = reason
 
 
+class PipelineFileError(InputError):
+    """A pipeline file with faults: a line for each, and where it stands."""
+
+
 class DocumentError(InputError):
     """A JSON document that is malformed or of a schema version that this release does not know."""
 

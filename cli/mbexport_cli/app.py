@@ -15,6 +15,7 @@ from mbexport_cli import (
     doctor,
     evaluate,
     info,
+    pipeline,
     predict,
     profile,
     profile_diff,
@@ -22,6 +23,7 @@ from mbexport_cli import (
     profile_predict,
     profile_recommend,
     profile_report,
+    publish,
     quantize,
     rebuild,
     run,
@@ -92,6 +94,7 @@ for module, name in (
     (bundle, "bundle"),
     (verify, "verify"),
     (rebuild, "rebuild"),
+    (publish, "publish"),
     (sweep, "sweep"),
     (list_, "list"),
     (info, "info"),
@@ -114,3 +117,13 @@ kept = typer.Typer(
 kept.command("list", epilog=cache.LIST_EPILOG)(command(cache.show))
 kept.command("prune", epilog=cache.PRUNE_EPILOG)(command(cache.prune))
 app.add_typer(kept, name="cache")
+pipelines = typer.Typer(
+    cls=_Group,
+    help="Check, plan and run a pipeline file: networks, what they must hold, and where they go.",
+    epilog="Example: mbexport pipeline plan mbexport.toml",
+    no_args_is_help=True,
+)
+pipelines.command("check", epilog=pipeline.CHECK_EPILOG)(command(pipeline.check))
+pipelines.command("plan", epilog=pipeline.PLAN_EPILOG)(command(pipeline.plan))
+pipelines.command("run", epilog=pipeline.RUN_EPILOG)(command(pipeline.run))
+app.add_typer(pipelines, name="pipeline")

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from mbexport.spec import ModelSpec
 
 _MODEL, _TOP, _INPUT = "Model", "Top and features", "Input"
-_NOT_IN_A_NAME = {"classes", "include_top", "pooling", "classifier_activation", "dropout_rate", "include_preprocessing"}
-"""What a published name leaves open."""
 VARIANTS = ("v2", "large", "small")
 MAX_SEED = 2**32 - 1
 """Keras and NumPy take seeds of 32 bits."""
@@ -107,12 +105,12 @@ class SpecOptions:
         Raises:
             SpecError: nothing given, a name together with other options, or values that no Keras MobileNet accepts.
         """
-        given = self.given
-        if self.model is not None:
-            return _named(self.model, {name: value for name, value in given.items() if name != "model"})
-        if self.variant is None:
-            raise SpecError("which network? give --variant v2, large or small, or --model NAME (see: mbexport list)")
-        return _described(given)
+        from mbexport.catalog import spec_of
+
+        given = _choices(self.given)
+        if self.alpha is not None:
+            given["alpha"] = _alpha(self.alpha)
+        return spec_of(given, lambda name: f"--{name.replace('_', '-')}")
 
 
 @dataclass(frozen=True)
@@ -134,29 +132,6 @@ class WeightsOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.seed <= MAX_SEED:
             raise InputError(f"seed must lie between 0 and {MAX_SEED}, not {self.seed}")
-
-
-def _named(name: str, others: dict[str, Any]) -> "ModelSpec":
-    from mbexport.catalog import spec_by_name
-
-    fixed = [other for other in others if other not in _NOT_IN_A_NAME]
-    if fixed:
-        flags = ", ".join(f"--{other.replace('_', '-')}" for other in fixed)
-        raise SpecError(f"--model names the whole network, so it cannot stand beside {flags}; drop one or the other")
-    import msgspec
-
-    return msgspec.structs.replace(spec_by_name(name), **_choices(others))
-
-
-def _described(given: dict[str, Any]) -> "ModelSpec":
-    from mbexport.spec import ModelSpec, parse_resolution
-
-    given = _choices(given)
-    if "alpha" in given:
-        given["alpha"] = _alpha(given["alpha"])
-    if "resolution" in given:
-        given["height"], given["width"] = parse_resolution(given.pop("resolution"))
-    return ModelSpec(**given)
 
 
 def _choices(given: dict[str, Any]) -> dict[str, Any]:

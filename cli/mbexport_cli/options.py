@@ -37,7 +37,7 @@ Strict = Annotated[
 Artifact = Annotated[
     Path,
     typer.Argument(
-        help="An artifact folder, as `mbexport build` makes it, or a bundle (FILE/NAME: one artifact of it).",
+        help="An artifact folder, as `mbexport build` makes it, or a bundle (FILE/NAME: one artifact of it); or a URL.",
         metavar="ARTIFACT",
     ),
 ]

@@ -11,7 +11,7 @@ EPILOG = "Example: mbexport rebuild small.zip -o small-again.zip"
 
 
 def main(
-    bundle: Annotated[Path, typer.Argument(help="A file that `mbexport bundle` made.", metavar="FILE")],
+    bundle: Annotated[Path, typer.Argument(help="A file that `mbexport bundle` made, or its URL.", metavar="FILE")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.", metavar="FILE")],
     weights: Annotated[
         Path | None,
@@ -35,9 +35,10 @@ def main(
 
     with screen(verbose=verbose) as own:
         from mbexport.bundle.rebuild import rebuild
+        from mbexport.remote import local
 
         with own.progress() as progress:
-            report = rebuild(bundle, out, weights=weights, images=images, progress=progress)
+            report = rebuild(local(bundle), out, weights=weights, images=images, progress=progress)
         own.result(report, render.rebuilt(report), json=json)
     if not report.passed:
         raise typer.Exit(1)

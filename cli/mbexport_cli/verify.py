@@ -11,7 +11,7 @@ EPILOG = "Example: mbexport verify small.zip"
 
 
 def main(
-    bundle: Annotated[Path, typer.Argument(help="A file that `mbexport bundle` made.", metavar="FILE")],
+    bundle: Annotated[Path, typer.Argument(help="A file that `mbexport bundle` made, or its URL.", metavar="FILE")],
     where: RuntimeOptions,
     key: Annotated[
         Path | None,
@@ -30,15 +30,19 @@ def main(
     from mbexport_cli.screen import screen
 
     with screen(verbose=verbose) as own:
+        import msgspec
+
         from mbexport.bench.plan import choose_threads
         from mbexport.bundle.verify import verify
         from mbexport.hardware import usable_threads
+        from mbexport.remote import local, url_of
         from mbexport.runtimes import resolve_targets
 
         targets = resolve_targets(where.runtime)
         threads = choose_threads(where.threads, usable_threads())
         with own.progress() as progress:
-            report = verify(bundle, targets, key=key, threads=threads, progress=progress)
+            report = verify(local(bundle), targets, key=key, threads=threads, progress=progress)
+        report = msgspec.structs.replace(report, bundle=url_of(bundle) or report.bundle)
         own.result(report, render.verified(report), json=json)
     if not report.passed:
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mbexport.artifact import read_artifact
 from mbexport.errors import BundleError
+from mbexport.remote import local
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,13 +17,16 @@ if TYPE_CHECKING:
 
 
 def open_artifact(path: Path) -> Artifact:
-    """An artifact's folder, a bundle's file (its first artifact), or one artifact of a bundle, as ``FILE/NAME``.
+    """An artifact's folder, a bundle's file (its first artifact), or one artifact of a bundle, as ``FILE/NAME``;
+    here or behind a URL.
 
     Raises:
         ArtifactError: not a folder, not an artifact, a file missing, altered, or named outside the folder.
         BundleError: a file that is no whole bundle, or one without an artifact of that name.
         DocumentError: a manifest that is malformed or of a newer schema version.
+        MissingError: a URL that cannot be reached, or what it takes is not installed.
     """
+    path = local(path)
     if path.is_file():
         return _unpacked(path, None)
     if path.parent.is_file():

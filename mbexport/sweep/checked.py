@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mbexport import hardware, serde
 from mbexport.accuracy.report import ValidationReport
 from mbexport.artifact import MANIFEST
+from mbexport.cache import digest_of
 from mbexport.cached import source_digest, stable_machine
 from mbexport.runtimes import engine_versions
 from mbexport.validate import validate
@@ -54,6 +55,11 @@ def validated(cache: Cache, artifact: Artifact, targets: Sequence[str], threads:
         except _NotPassedError as error:
             return error.report, False
         return serde.decoded((target / _REPORT).read_bytes(), ValidationReport), fetched.was_there
+
+
+def digest(artifact: Artifact, targets: Sequence[str]) -> str:
+    """The name of the report's entry in a cache."""
+    return digest_of(KIND, _inputs(artifact, targets))
 
 
 def _inputs(artifact: Artifact, targets: Sequence[str]) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mbexport import hardware
+from mbexport import hardware, serde
 from mbexport.bench.rows import BenchRow, row_of
 from mbexport.bench.run import prepare
 from mbexport.bench.settings import cells_of
@@ -13,7 +15,7 @@ from mbexport.profiles import profile_path, read_profile, same_machine
 from mbexport.runtimes import engine_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from mbexport.artifact import Artifact
@@ -27,24 +29,45 @@ def measured(
     targets: Sequence[str],
     settings: Settings,
     profiles: Path,
+    locks: Path,
     progress: Callable[[str, float], None] | None = None,
 ) -> list[BenchRow]:
     """Every row that is asked for, those of another build or engine version measured anew.
+
+    Whoever measures on this machine with the same folder of ``locks`` waits for the others.
 
     Raises:
         EngineError: a row could not be measured.
         MbexportError: whatever else ``bench`` raises.
     """
     cells = cells_of([artifact], targets, settings, hardware.usable_threads())
-    missing = [cell for cell in cells if _stored(artifact, cell, profiles) is None]
+    missing = unmeasured(artifact, targets, settings, profiles)
     if missing:
         prepared = prepare([artifact], targets, settings, profiles=profiles, cells=missing)
-        report = prepared.run(progress)
+        with _alone(locks):
+            report = prepared.run(progress)
         prepared.forget()
         if report.failed:
             raise EngineError(f"{report.failed[0].runtime} {report.failed[0].mode}: {report.failed[0].reason}")
     rows = [_stored(artifact, cell, profiles) for cell in cells]
     return [row_of(artifact.manifest.slug, row) for row in rows if row is not None]
+
+
+def unmeasured(artifact: Artifact, targets: Sequence[str], settings: Settings, profiles: Path) -> list[Cell]:
+    """The rows that are asked for and that no profile of this machine has."""
+    cells = cells_of([artifact], targets, settings, hardware.usable_threads())
+    return [cell for cell in cells if _stored(artifact, cell, profiles) is None]
+
+
+@contextmanager
+def _alone(locks: Path) -> Iterator[None]:
+    """The lock carries the machine's name, for several may share the folder."""
+    import filelock
+
+    with serde.writing(locks):
+        locks.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(locks / f"measuring-{platform.node()}.lock"):
+        yield
 
 
 def _stored(artifact: Artifact, cell: Cell, profiles: Path) -> Measurement | None:

@@ -161,7 +161,9 @@ def _benched(result: CellResult, settings: Settings, progress: Callable[[str, fl
     assert settings.bench is not None
     try:
         artifact = read_artifact(Path(result.artifact))
-        rows = measured(artifact, settings.targets, settings.bench, settings.profiles, progress)
+        rows = measured(
+            artifact, settings.targets, settings.bench, settings.profiles, settings.cache / "locks", progress
+        )
     except MbexportError as error:
         return msgspec.structs.replace(result, error=f"not measured: {error}")
     return msgspec.structs.replace(result, rows=rows)

@@ -110,8 +110,12 @@ def split(weights: str) -> tuple[str, str]:
 
 def absolute(weights: str) -> str:
     """The same with an absolute path, for a process in another folder."""
+    return under(weights, Path.cwd())
+
+
+def under(weights: str, folder: Path) -> str:
+    """The same with a relative path made one of ``folder``."""
     kind, path = split(weights)
     if not path:
         return weights
-    whole = str(Path(path).absolute())
-    return whole if kind == "file" else f"{kind}:{whole}"
+    return str(folder / path) if kind == "file" else f"{kind}:{folder / path}"

@@ -5,7 +5,7 @@ stands on lines of its own below the table.
 """
 
 from mbexport_cli.render.build import build, pass_step
-from mbexport_cli.render.bundle import bundled, laid_out, rebuilt, verified
+from mbexport_cli.render.bundle import bundled, laid_out, published, rebuilt, verified
 from mbexport_cli.render.cache import cached, pruned
 from mbexport_cli.render.catalog import catalogue, checkpoints, info
 from mbexport_cli.render.compare import compared
@@ -17,6 +17,7 @@ from mbexport_cli.render.explain import layers_svg
 from mbexport_cli.render.latency import benched, taken_over_text
 from mbexport_cli.render.merge import merged
 from mbexport_cli.render.operators import operators
+from mbexport_cli.render.pipeline import checked, piped, planned
 from mbexport_cli.render.predict import predicted
 from mbexport_cli.render.quantize import quantized
 from mbexport_cli.render.recommend import latency_predicted, recommended
@@ -33,6 +34,7 @@ __all__ = [
     "cached",
     "catalogue",
     "changes",
+    "checked",
     "checkpoints",
     "compared",
     "diagnosis",
@@ -46,9 +48,12 @@ __all__ = [
     "merged",
     "operators",
     "pass_step",
+    "piped",
+    "planned",
     "predicted",
     "profiles",
     "pruned",
+    "published",
     "quantized",
     "rebuilt",
     "recommended",

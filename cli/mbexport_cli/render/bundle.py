@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mbexport.bundle.make import BundleReport
     from mbexport.bundle.rebuild import RebuildReport
     from mbexport.bundle.verify import VerifyReport
+    from mbexport.publish import Published
 
 _MEGA = 1e6
 
@@ -32,6 +33,11 @@ def laid_out(report: "LayoutReport") -> Iterator[RenderableType]:
     if report.measured_on is not None:
         yield f"threads and batches as measured on {report.measured_on}"
     yield f"{report.layout}: {report.path}"
+
+
+def published(report: "Published") -> Iterator[RenderableType]:
+    yield from report.files
+    yield f"{report.url}: {'was there already' if report.was_there else 'published'}"
 
 
 def verified(report: "VerifyReport") -> Iterator[RenderableType]:

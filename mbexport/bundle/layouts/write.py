@@ -66,6 +66,23 @@ def write_layout(
         OutputError: ``out`` holds something else, or cannot be written.
     """
     tell = progress or (lambda _message: None)
+    slug, files = _planned(artifacts, out, layout, profiles, machine)
+    for artifact in artifacts:
+        prove(artifact, targets, threads, tell)
+    tell(layout)
+    return _written(out, layout, files, slug)
+
+
+def write_proved(artifacts: Sequence[Artifact], out: Path, layout: Layout, *, profiles: Sequence[Path]) -> LayoutReport:
+    """The same of artifacts that have passed their validation."""
+    slug, files = _planned(artifacts, out, layout, profiles, None)
+    return _written(out, layout, files, slug)
+
+
+def _planned(
+    artifacts: Sequence[Artifact], out: Path, layout: Layout, profiles: Sequence[Path], machine: str | None
+) -> tuple[str | None, Mapping[str, bytes]]:
+    """Whose profiles count, and the files."""
     refuse_names(artifacts)
     serde.refuse_unwritable(out.absolute().parent)
     found = [profiles_of(artifact, profiles) for artifact in artifacts]
@@ -76,10 +93,14 @@ def write_layout(
     ]
     files: Mapping[str, bytes] = import_module(f"mbexport.bundle.layouts.{layout.replace('-', '_')}").files(networks)
     _refuse_foreign(out, files)
-    for artifact in artifacts:
-        prove(artifact, targets, threads, tell)
-    tell(layout)
-    _write(out, files)
+    return slug, files
+
+
+def _written(out: Path, layout: Layout, files: Mapping[str, bytes], slug: str | None) -> LayoutReport:
+    with serde.atomic_folder(out) as fresh, serde.writing(out):
+        for name, data in files.items():
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            (fresh / name).write_bytes(data)
     return LayoutReport(
         layout=layout, path=str(out), files=sorted(files), measured_on=slug if layout in _SERVERS else None
     )
@@ -103,10 +124,3 @@ def _refuse_foreign(out: Path, files: Mapping[str, bytes]) -> None:
     strangers = sorted(there - set(files))
     if strangers:
         raise OutputError(f"{out} holds {strangers[0]}, which is no part of this layout; choose another --out")
-
-
-def _write(out: Path, files: Mapping[str, bytes]) -> None:
-    with serde.atomic_folder(out) as fresh, serde.writing(out):
-        for name, data in files.items():
-            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-            (fresh / name).write_bytes(data)

@@ -1,0 +1,182 @@
+"""A pipeline file -> a pipeline that can be planned and run: paths resolved, cells expanded, everything checked."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mbexport.errors import InputError
+from mbexport.pipelines import read
+from mbexport.pipelines.cells import Wanted, wanted_cells
+from mbexport.pipelines.read import Fault
+from mbexport.runtimes import split_target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from mbexport.pipelines.document import GatesTable, Kind, OutputTable, PipelineDocument
+
+_ON_PICTURES = ("min_top1", "min_top5", "max_drop", "max_flips")
+_ON_ROWS = ("p50_ms", "p99_ms", "baseline")
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file or folder to be made."""
+
+    kind: Kind
+    path: Path
+    cells: tuple[str, ...]
+    """Float32 first."""
+    sign: Path | None
+    publish: str | None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A checked pipeline file. Paths are the file's folder's, or absolute."""
+
+    path: Path
+    out: Path
+    profiles: Path
+    runtimes: tuple[str, ...]
+    """Empty means all that are here."""
+    images: Path | None
+    labels: Path | None
+    golden: Path | None
+    bench: bool
+    workers: int | None
+    threads: int | None
+    cells: tuple[Wanted, ...]
+    outputs: tuple[Output, ...]
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+
+def read_pipeline(path: Path) -> Pipeline:
+    """Check everything that can be checked before anything is built.
+
+    Raises:
+        InputError: the file cannot be read.
+        PipelineFileError: it has faults; all of them are told, each with line and column.
+    """
+    text, folder = read.read_text(path), path.parent
+    document, faults = read.parse(text, path)
+    broken = {fault.keys[:2] for fault in faults}  # what was taken away of a table is not missing in it
+    cells, of_cells = wanted_cells(document, folder)
+    faults += [fault for fault in of_cells if fault.keys[:2] not in broken and not (broken and fault.keys == ())]
+    faults += _faults(document, folder)
+    outputs: list[Output] = []
+    if not faults:
+        outputs, faults = _outputs(document, [each.cell.name for each in cells], folder)
+    read.refuse(faults, text, path)
+    return Pipeline(
+        path=path,
+        out=folder / document.out,
+        profiles=folder / document.profiles,
+        runtimes=tuple(document.runtimes),
+        images=_path(folder, document.images),
+        labels=_path(folder, document.labels),
+        golden=_path(folder, document.golden),
+        bench=document.bench,
+        workers=document.workers,
+        threads=document.threads,
+        cells=tuple(cells),
+        outputs=tuple(outputs),
+    )
+
+
+def _path(folder: Path, text: str | None) -> Path | None:
+    return None if text is None else folder / text
+
+
+def _faults(document: PipelineDocument, folder: Path) -> Iterator[Fault]:
+    for place, target in enumerate(document.runtimes):
+        try:
+            split_target(target)
+        except InputError as error:
+            yield Fault(("runtimes", place), str(error))
+    for name in ("images", "labels", "golden"):
+        text = getattr(document, name)
+        if text is not None and not (folder / text).exists():
+            yield Fault((name,), f"{folder / text} is not there")
+    for place, table in enumerate(document.cells):
+        precisions = table.precision if isinstance(table.precision, list) else [table.precision]
+        if document.images is None and set(precisions) - {"f32"}:
+            yield Fault(("cells", place, "precision"), "int8 and f16 are calibrated on pictures: give images")
+        if table.gates is not None:
+            yield from _gate_faults(table.gates, ("cells", place, "gates"), document, folder)
+    yield from _gate_faults(document.gates, ("gates",), document, folder)
+
+
+def _gate_faults(
+    gates: GatesTable, at: tuple[str | int, ...], document: PipelineDocument, folder: Path
+) -> Iterator[Fault]:
+    for name in _ON_PICTURES:
+        if getattr(gates, name) is not None and document.images is None:
+            yield Fault((*at, name), "accuracy is judged on labelled pictures: give images")
+    for name in _ON_ROWS:
+        if getattr(gates, name) is not None and not document.bench:
+            yield Fault((*at, name), "latency is measured: leave bench = false out")
+    if gates.baseline is not None and not (folder / gates.baseline).exists():
+        yield Fault(
+            (*at, "baseline"), f"{folder / gates.baseline} is not there; it is a profile, or a folder of profiles"
+        )
+    if gates.max_slower is not None and gates.baseline is None:
+        yield Fault((*at, "max_slower"), "slower than what? give a baseline beside it")
+
+
+def _outputs(document: PipelineDocument, names: Sequence[str], folder: Path) -> tuple[list[Output], list[Fault]]:
+    found: dict[Path, Output] = {}
+    faults: list[Fault] = []
+    for place, table in enumerate(document.outputs):
+        at = ("outputs", place)
+        faults += [Fault((*at, name), text) for name, text in _output_faults(table, folder)]
+        chosen = [name for name in names if _is_chosen(name, table.cells)]
+        if not chosen:
+            faults.append(Fault((*at, "cells"), f"no cell is called so; there are {', '.join(names)}"))
+        if faults:
+            continue
+        own = [_output(table, name, folder) for name in chosen]
+        for output in own:
+            there = found.get(output.path)
+            if there is not None and replace(there, cells=()) != replace(output, cells=()):
+                faults.append(Fault((*at, "path"), f"{output.path} is the path of another output too"))
+            elif there is None or not set(output.cells) & set(there.cells):
+                cells = (*(there.cells if there else ()), *output.cells)
+                found[output.path] = Output(output.kind, output.path, cells, output.sign, output.publish)
+    return list(found.values()), faults
+
+
+def _output_faults(table: OutputTable, folder: Path) -> Iterator[tuple[str, str]]:
+    if not table.path:
+        yield "path", "where? give a path such as dist/{network}.zip"
+    for name in ("path", "publish"):
+        text = getattr(table, name)
+        try:
+            placed(text or "", "a")
+        except (KeyError, IndexError, ValueError):
+            yield name, f"only {{name}} and {{network}} can stand in braces, not {text!r}"
+    if table.sign is not None and table.kind != "bundle":
+        yield "sign", f"a bundle is signed, not {table.kind}"
+    elif table.sign is not None and not (folder / table.sign).is_file():
+        yield "sign", f"{folder / table.sign} is not there; it is a private key"
+
+
+def _is_chosen(name: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _output(table: OutputTable, name: str, folder: Path) -> Output:
+    publish = None if table.publish is None else placed(table.publish, name)
+    return Output(table.kind, folder / placed(table.path, name), (name,), _path(folder, table.sign), publish)
+
+
+def placed(text: str, name: str) -> str:
+    """``{name}`` and ``{network}`` of a cell."""
+    network = next((name.removesuffix(f"_{each}") for each in ("int8", "f16") if name.endswith(f"_{each}")), name)
+    return text.format(name=name, network=network)
