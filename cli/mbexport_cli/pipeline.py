@@ -46,7 +46,22 @@ def plan(file: File = DEFAULT, *, json: Json = False, verbose: Verbose = False) 
         own.result(found, render.planned(found), json=json)
 
 
-def run(file: File = DEFAULT, *, json: Json = False, verbose: Verbose = False) -> None:
+def run(
+    file: File = DEFAULT,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="A Dask scheduler, whose workers build and measure instead of this machine.", metavar="tcp://HOST:PORT"
+        ),
+    ] = None,
+    hardware: Annotated[
+        list[str] | None,
+        typer.Option(help="With --scheduler: measure on the worker with this resource; repeatable.", metavar="SLUG"),
+    ] = None,
+    *,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
     """Build, check, measure and judge every cell of a pipeline file; make its outputs, and publish them if all is good.
 
     Stopped in the middle, the same command goes on where it was. Exit 1 where a cell, a gate or an output failed; the
@@ -59,21 +74,25 @@ def run(file: File = DEFAULT, *, json: Json = False, verbose: Verbose = False) -
         from mbexport.pipelines.file import read_pipeline
         from mbexport.pipelines.reports import write_reports
         from mbexport.pipelines.run import run_pipeline
+        from mbexport.sweep.crew import crew_at
 
         pipeline = read_pipeline(file)
-        place = _place(pipeline)
-        with own.sweeping([wanted.cell.name for wanted in pipeline.cells]) as (observe, progress):
-            report = run_pipeline(pipeline, place, observe=observe, progress=progress)
+        place = _place(pipeline, scheduler)
+        with (
+            crew_at(scheduler, hardware) as crew,
+            own.sweeping([wanted.cell.name for wanted in pipeline.cells]) as (observe, progress),
+        ):
+            report = run_pipeline(pipeline, place, observe=observe, progress=progress, crew=crew)
         written = write_reports(report, pipeline.out)
         own.result(report, render.piped(report, written), json=json)
     if not report.passed:
         raise typer.Exit(1)
 
 
-def _place(pipeline: "Pipeline") -> "Place":
+def _place(pipeline: "Pipeline", scheduler: str | None = None) -> "Place":
     from mbexport.bench.plan import choose_threads
     from mbexport.cache import cache_root
     from mbexport.hardware import usable_threads
     from mbexport.pipelines.run import place_of
 
-    return place_of(pipeline, cache_root(), choose_threads(pipeline.threads, usable_threads()))
+    return place_of(pipeline, cache_root(), choose_threads(pipeline.threads, usable_threads()), scheduler)

@@ -45,7 +45,29 @@ class Extent:
         ),
     ] = None
 
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="A Dask scheduler, whose workers build and measure instead of this machine.",
+            metavar="tcp://HOST:PORT",
+            rich_help_panel=_SWEEP,
+        ),
+    ] = None
+    hardware: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --scheduler: measure on the worker with this resource; repeatable. (default: the only machine "
+            "with the resource bench)",
+            metavar="SLUG",
+            rich_help_panel=_SWEEP,
+        ),
+    ] = None
+
     def __post_init__(self) -> None:
+        if self.hardware and self.scheduler is None:
+            raise InputError("--hardware goes with --scheduler; without one, this machine is measured")
+        if self.workers is not None and self.scheduler is not None:
+            raise InputError("--workers are this machine's processes; a scheduler has its own workers: drop one")
         if self.workers is not None and self.workers < 1:
             raise InputError(f"--workers must be at least 1, not {self.workers}")
 
@@ -76,9 +98,9 @@ def main(
         from mbexport.bench.settings import Settings as BenchSettings
         from mbexport.cache import cache_root
         from mbexport.hardware import usable_threads
-        from mbexport.runtimes import resolve_targets
         from mbexport.spec import Precision
         from mbexport.sweep.cells import grid
+        from mbexport.sweep.crew import crew_at, targets_for
         from mbexport.sweep.run import Settings, sweep
         from mbexport.sweep.summary import write_summary
 
@@ -90,7 +112,7 @@ def main(
         settings = Settings(
             out=form.out,
             cache=cache_root(),
-            targets=resolve_targets(where.runtime),
+            targets=targets_for(where.runtime, extent.scheduler),
             workers=min(extent.workers or threads, len(cells)),
             threads=threads,
             images=extent.images,
@@ -99,8 +121,11 @@ def main(
             bench=BenchSettings(threads=[threads]) if extent.bench else None,
             profiles=profiles,
         )
-        with own.sweeping([cell.name for cell in cells]) as (observe, progress):
-            report = sweep(cells, settings, observe=observe, progress=progress)
+        with (
+            crew_at(extent.scheduler, extent.hardware) as crew,
+            own.sweeping([cell.name for cell in cells]) as (observe, progress),
+        ):
+            report = sweep(cells, settings, observe=observe, progress=progress, crew=crew)
         summary = write_summary(report, form.out)
         own.result(report, render.swept(report, summary), json=json)
     if not report.passed:

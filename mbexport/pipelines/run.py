@@ -16,7 +16,7 @@ from mbexport.errors import MbexportError
 from mbexport.evaluate import EvaluationReport
 from mbexport.pipelines.gates import Evidence, GateResult, judge
 from mbexport.pipelines.outputs import OutputResult, make_outputs
-from mbexport.runtimes import resolve_targets
+from mbexport.sweep.crew import targets_for
 from mbexport.sweep.judged import evaluated
 from mbexport.sweep.run import CellResult, Settings, sweep
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from mbexport.pipelines.document import GatesTable
     from mbexport.pipelines.file import Pipeline
+    from mbexport.sweep.crew import Crew
 
 
 class JudgedCell(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,11 +60,11 @@ class Place:
     threads: int
 
 
-def place_of(pipeline: Pipeline, cache: Path, threads: int) -> Place:
+def place_of(pipeline: Pipeline, cache: Path, threads: int, scheduler: str | None = None) -> Place:
     """Raises:
-    MissingError: a runtime that the file names is not here.
+    MissingError: a runtime that the file names is not here, and nobody else would run it.
     """
-    return Place(cache, resolve_targets(list(pipeline.runtimes) or None), pipeline.threads or threads)
+    return Place(cache, targets_for(pipeline.runtimes, scheduler), pipeline.threads or threads)
 
 
 def settings_of(pipeline: Pipeline, place: Place) -> Settings:
@@ -88,6 +89,7 @@ def run_pipeline(
     *,
     observe: Callable[[CellResult], None] = lambda _result: None,
     progress: Callable[[str, float | None], None] = lambda _message, _share: None,
+    crew: Crew | None = None,
 ) -> PipelineReport:
     """Do all that is not done yet.
 
@@ -96,13 +98,18 @@ def run_pipeline(
         place: where.
         observe: given each cell's result, again whenever there is more of it.
         progress: told what is being done, and the share that is done.
+        crew: who builds and measures; processes of this machine by default.
 
     Raises:
         InputError: a folder that is not to be replaced.
         OutputError: a place cannot be written to.
     """
     built = sweep(
-        [each.cell for each in pipeline.cells], settings_of(pipeline, place), observe=observe, progress=progress
+        [each.cell for each in pipeline.cells],
+        settings_of(pipeline, place),
+        observe=observe,
+        progress=progress,
+        crew=crew,
     )
     judged = []
     for result, wanted in zip(built.cells, pipeline.cells, strict=True):

@@ -18,14 +18,14 @@ from mbexport.bench.rows import BenchRow
 from mbexport.errors import MbexportError
 from mbexport.serde import refuse_unwritable
 from mbexport.sweep.cells import Cell, refuse_twins
-from mbexport.sweep.measured import measured
+from mbexport.sweep.crew import LocalCrew
 from mbexport.sweep.orders import Order
-from mbexport.sweep.pool import outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mbexport.bench.settings import Settings as BenchSettings
+    from mbexport.sweep.crew import Crew
     from mbexport.sweep.pool import Outcome
 
 
@@ -82,6 +82,7 @@ def sweep(
     *,
     observe: Callable[[CellResult], None] = lambda _result: None,
     progress: Callable[[str, float | None], None] = lambda _message, _share: None,
+    crew: Crew | None = None,
 ) -> SweepReport:
     """Build, check and measure every cell; one that fails stops no other.
 
@@ -93,11 +94,13 @@ def sweep(
         settings: what holds for all of them.
         observe: given each cell's result, again whenever there is more of it.
         progress: told what is being done, and the share that is done.
+        crew: who does it; processes of this machine by default.
 
     Raises:
         InputError: two cells of one folder, or a folder that is not to be replaced.
         OutputError: a place cannot be written to.
     """
+    hands = crew or LocalCrew(settings.cache / "locks")
     refuse_twins(cells)
     refuse_unwritable(settings.out)
     for cell in cells:
@@ -107,14 +110,14 @@ def sweep(
     narrow = [cell for cell in cells if cell.precision != "f32"]
     for group, workers in ((exact, settings.workers), (narrow, 1)):
         each = max(1, settings.threads // workers)
-        for outcome in outcomes([_order(cell, settings, each) for cell in group], workers):
+        for outcome in hands.outcomes([_order(cell, settings, each) for cell in group], workers):
             result = _result(outcome)
             found[result.name] = result
             observe(result)
             progress(f"{result.name} is built", len(found) / len(cells))
     for number, name in enumerate([cell.name for cell in cells if found[cell.name].passed] if settings.bench else []):
         progress(f"measure {name}", number / len(cells))
-        found[name] = _benched(found[name], settings, progress)
+        found[name] = _benched(found[name], settings, hands, progress)
         observe(found[name])
     results = [found[cell.name] for cell in cells]
     return SweepReport(passed=all(result.passed for result in results), cells=results)
@@ -156,14 +159,14 @@ def _result(outcome: Outcome) -> CellResult:
     )
 
 
-def _benched(result: CellResult, settings: Settings, progress: Callable[[str, float | None], None]) -> CellResult:
+def _benched(
+    result: CellResult, settings: Settings, crew: Crew, progress: Callable[[str, float | None], None]
+) -> CellResult:
     assert result.artifact is not None
     assert settings.bench is not None
     try:
         artifact = read_artifact(Path(result.artifact))
-        rows = measured(
-            artifact, settings.targets, settings.bench, settings.profiles, settings.cache / "locks", progress
-        )
+        rows = crew.rows(artifact, settings.targets, settings.bench, settings.profiles, progress)
     except MbexportError as error:
         return msgspec.structs.replace(result, error=f"not measured: {error}")
     return msgspec.structs.replace(result, rows=rows)
