@@ -16,6 +16,7 @@ def diagnosis(found: "Diagnosis") -> Iterator[RenderableType]:
     """What doctor found: the machine, the devices, the packages, and then what to do."""
     yield f"mbexport {found.mbexport}, Python {found.python}"
     yield f"{found.hardware.cpu}: {', '.join(found.threads.reasons)}; {found.threads.threads} threads by default"
+    yield f"profiles of this machine: {found.hardware.slug}"
     yield ""
     devices = new_table("device", "usable", "what it is")
     for device in found.devices:
