@@ -11,8 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 VARIABLE = "MBEXPORT_CACHE"
 SCHEMA_VERSION = 1
 _ENTRY = "entry.json"
-_ABANDONED_S = 86_400.0
-"""A folder half made that nobody has touched for so long belongs to no process any more."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +129,7 @@ class Cache:
         Raises:
             CacheError: the cache cannot be written to.
         """
-        self._remove_abandoned()
+        self.forget_abandoned()
         removed, left_bytes = [], 0
         for kept in self.entries():
             if kept.kind is not None and left_bytes + kept.size_bytes <= most_bytes:
@@ -205,12 +202,25 @@ class Cache:
             self._folder(digest).rename(aside / "entry")
             shutil.rmtree(aside)
 
-    def _remove_abandoned(self) -> None:
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for temporary files; what a kill leaves in it goes with what else was abandoned.
+
+        Raises:
+            CacheError: the cache cannot be written to.
+        """
         with _writing(self.root):
-            for folder in (self.root / "making").glob("*"):
-                with suppress(FileNotFoundError):  # its process has just ended
-                    if time.time() - folder.stat().st_mtime > _ABANDONED_S:
-                        shutil.rmtree(folder, ignore_errors=True)
+            (self.root / "making").mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=self.root / "making", prefix="work-"))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def forget_abandoned(self) -> None:
+        """Remove what killed processes left half made, a day after."""
+        with _writing(self.root):
+            serde.remove_abandoned(self.root / "making", "*")
 
 
 def digest_of(kind: str, inputs: Mapping[str, Any]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +21,8 @@ os.umask(_UMASK)
 
 _MOST_BYTES = 64 * 2**20
 """Of a document that is read: a thousand measured rows take 50 MB, and decoding takes many times its size."""
+
+_ABANDONED_S = 86_400.0
 
 T = TypeVar("T")
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
@@ -137,6 +141,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     """
     with writing(target):
         made = _make_parents(target)
+        remove_abandoned(target.parent, f".{glob.escape(target.name)}.new-*")
         fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.new-"))
     try:
         yield fresh
@@ -153,6 +158,14 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
         if not target.exists():
             _remove_empty(made)
+
+
+def remove_abandoned(folder: Path, pattern: str) -> None:
+    """Remove folders that a killed process left half made: those that nobody has touched for a day."""
+    for left in folder.glob(pattern):
+        with contextlib.suppress(FileNotFoundError):  # its process has just ended
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _make_parents(path: Path) -> list[Path]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,22 @@ def test_folder_is_replaced_whole(tmp_path: Path) -> None:
     make(target, "new")
     assert (target / "f").read_text() == "new"
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_what_a_killed_process_left_is_removed_a_day_later(tmp_path: Path) -> None:
+    for name, age_s in ((".out.new-old", 100_000), (".out.new-young", 10), (".other.new-old", 100_000)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
+    with serde.atomic_folder(tmp_path / "out") as fresh:
+        (fresh / "a").write_text("1")
+    assert {path.name for path in tmp_path.iterdir()} == {"out", ".out.new-young", ".other.new-old"}
+
+
+def test_folder_of_folders_is_written_whole(tmp_path: Path) -> None:
+    with serde.atomic_folder(tmp_path / "out") as fresh:
+        (fresh / "deep" / "er").mkdir(parents=True)
+        (fresh / "deep" / "er" / "a").write_text("1")
+    assert (tmp_path / "out" / "deep" / "er" / "a").read_text() == "1"
 
 
 def test_error_inside_leaves_the_old_folder(tmp_path: Path) -> None:

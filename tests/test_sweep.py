@@ -154,6 +154,7 @@ def test_a_worker_that_dies_once_is_replaced(tmp_path: Path) -> None:
     report = sweep(cells(32, 64, 96), settings(tmp_path, workers=1), progress=kill)
     assert report.passed
     assert len(killed) == 1
+    assert list((tmp_path / "cache" / "making").iterdir()) == [], "what it could not remove itself is gone too"
 
 
 def workers() -> list[psutil.Process]:

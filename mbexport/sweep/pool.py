@@ -7,12 +7,14 @@ import queue
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
 
 from mbexport import child
+from mbexport.cache import Cache
 from mbexport.errors import MbexportError, ProcessError
 from mbexport.sweep.orders import Delivery
 
@@ -43,7 +45,11 @@ def outcomes(orders: Sequence[Order], workers: int) -> Iterator[Outcome]:
     for order in orders:
         waiting.put(order)
     found: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
-    with _running(waiting, found, min(workers, len(orders))):
+    if not orders:
+        return
+    cache = Cache(Path(orders[0].cache))
+    cache.forget_abandoned()
+    with cache.scratch() as scratch, _running(waiting, found, min(workers, len(orders)), scratch):
         for _ in orders:
             outcome = found.get()
             if isinstance(outcome, BaseException):
@@ -53,9 +59,9 @@ def outcomes(orders: Sequence[Order], workers: int) -> Iterator[Outcome]:
 
 @contextmanager
 def _running(
-    waiting: queue.SimpleQueue[Order], found: queue.SimpleQueue[Outcome | BaseException], count: int
+    waiting: queue.SimpleQueue[Order], found: queue.SimpleQueue[Outcome | BaseException], count: int, scratch: Path
 ) -> Iterator[None]:
-    crew = [_Worker(waiting, found, cpus) for cpus in _shares(count)]
+    crew = [_Worker(waiting, found, cpus, scratch) for cpus in _shares(count)]
     try:
         for worker in crew:
             worker.start()
@@ -81,8 +87,10 @@ class _Worker:
         waiting: queue.SimpleQueue[Order],
         found: queue.SimpleQueue[Outcome | BaseException],
         cpus: list[int],
+        scratch: Path,
     ) -> None:
-        self._waiting, self._found, self._cpus = waiting, found, cpus
+        """``scratch`` is where its process leaves temporary files, which it cannot remove when it is killed."""
+        self._waiting, self._found, self._cpus, self._scratch = waiting, found, cpus, scratch
         self._servant: child.Servant | None = None
         self._stopped = False
         self._lock = threading.Lock()
@@ -132,7 +140,8 @@ class _Worker:
             if self._servant is None:
                 command = child.python_module("mbexport.sweep.worker")
                 threads = {name: str(order.threads) for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")}
-                self._servant = child.Servant(command, f"the process that builds {order.cell.name}", threads)
+                own = {"TMPDIR": str(self._scratch), **threads}
+                self._servant = child.Servant(command, f"the process that builds {order.cell.name}", own)
             return self._servant
 
     def _dismiss(self) -> None:
