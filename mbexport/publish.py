@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mbexport import remote
-from mbexport.artifact import MANIFEST
+from mbexport.artifact import MANIFEST, read_artifact
+from mbexport.bundle.unpack import unpacked
 from mbexport.errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -31,50 +32,68 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def publish(source: Path, url: str, *, force: bool = False) -> Published:
-    """Copy a file or a folder, so that nobody ever reads a part of it.
+    """Copy a bundle or a folder, so that nobody ever reads a part of it.
 
     A file takes its place in one step. Of a folder the file that readers begin with comes last; where ``force``
-    replaces another content, it goes first.
+    replaces another content, it goes first. Files of others are never removed.
 
     Args:
-        source: a file, or a folder.
+        source: a bundle, an artifact's folder or a layout's.
         url: its place; one that ends with a slash gets the source's name behind it.
         force: replace another content.
 
     Raises:
-        InputError: no such source, or no such kind of URL.
+        InputError: the source is none of these or damaged, or there is no such kind of URL.
         OutputError: something else stands there, or the place cannot be written to.
         MissingPackageError: fsspec, or what it needs for this kind of URL, is not installed.
     """
-    if not source.exists():
-        raise InputError(f"{source} is not there; make it with: mbexport bundle")
+    sources = _files(source)
+    if not url:
+        raise InputError("where to? give a URL such as s3://models/small.zip")
     whole = f"{url}{source.name}" if url.endswith("/") else url
     fs, place = remote.filesystem(remote.url_of(whole) or whole)
-    wanted = {name: _sha256(path) for name, path in _files(source).items()}
+    wanted = {name: _sha256(path) for name, path in sources.items()}
     with remote.writing(whole):
+        _refuse_others(remote.names_under(fs, place), set(wanted), whole)
         there = {name: remote.sha256_of(fs, _under(place, name)) for name in wanted}
         stale = [name for name, sha256 in there.items() if sha256 not in {None, wanted[name]}]
         if stale and not force:
             raise OutputError(f"{_under(whole, stale[0])} holds something else; replace it with --force")
-        if stale and _begins(min(wanted, key=_order)):
-            for name in sorted(wanted, key=_order):
+        missing = [name for name in wanted if there[name] != wanted[name] or (stale and _begins(name))]
+        if "" not in wanted:
+            for name in sorted(missing, key=_order):
                 if _begins(name) and there[name] is not None:
                     fs.rm_file(_under(place, name))
-        missing = [name for name in wanted if there[name] != wanted[name] or (stale and _begins(name))]
         for name in sorted(missing, key=_order, reverse=True):
-            remote.put(fs, source / name if name else source, _under(place, name))
+            remote.put(fs, sources[name], _under(place, name))
     names = [name for name in wanted if name]
     return Published(url=whole, files=names, sha256=wanted.get(""), was_there=not missing)
 
 
 def _files(source: Path) -> dict[str, Path]:
-    """Their paths under the URL; a file alone has none."""
+    """Their paths under the URL; a file alone has none. What is damaged is not shipped."""
     if source.is_file():
-        return {"": source}
-    found = {path.relative_to(source).as_posix(): path for path in sorted(source.rglob("*")) if path.is_file()}
-    if not found:
-        raise InputError(f"{source} is an empty folder")
+        with unpacked(source):
+            return {"": source}
+    if not source.is_dir():
+        raise InputError(f"{source} is not there; make it with: mbexport bundle")
+    if (source / MANIFEST).is_file():
+        return {name: source / name for name in (*read_artifact(source).manifest.files, MANIFEST)}
+    found = {path.relative_to(source).as_posix(): path for path in sorted(source.rglob("*")) if not path.is_dir()}
+    links = [path for path in source.rglob("*") if path.is_symlink()]
+    if links:
+        raise InputError(f"{links[0]} is a link; a layout has none")
+    if not any(map(_begins, found)):
+        raise InputError(f"{source} is neither a bundle nor the folder of an artifact or a layout")
     return found
+
+
+def _refuse_others(there: set[str], wanted: set[str], url: str) -> None:
+    """Beside a folder's files nothing else may stand, or readers would take it for a part of it."""
+    others = sorted(there - wanted)
+    if others:
+        what = _under(url, others[0]) if others[0] else f"{url}, a file,"
+        raise OutputError(f"{what} stands there and is no part of what is published; remove it or choose another place")
 
 
 def _under(place: str, name: str) -> str:

@@ -23,6 +23,8 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.DOTALL)
 """A path made of a URL has lost one slash. Two letters at least: one is a drive of Windows."""
 _MOST_BYTES = 2 * 2**30
 _CHUNK_BYTES = 2**20
+_WITHOUT_FOLDERS = {"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oss"}
+"""Where to make a folder is to make a bucket."""
 
 
 def url_of(path: Path | str) -> str | None:
@@ -102,13 +104,29 @@ def sha256_of(fs: Any, place: str) -> str | None:
     return digest.hexdigest()
 
 
+def names_under(fs: Any, place: str) -> set[str]:
+    """Paths of all files in the folder; the empty one for a file; nothing where there is nothing."""
+    fs.invalidate_cache()
+    root = place.rstrip("/")
+    if is_file(fs, root):
+        return {""}
+    return {name.removeprefix(f"{root}/") for name in fs.find(root)}
+
+
 def put(fs: Any, source: Path, place: str) -> None:
     """Copy a file to its place in one step: until it is whole, whatever stood there before is what others read."""
+    if "file" in _protocols(fs):  # fsspec's own way copies from another disk, which others can see
+        serde.copy_atomic(source, Path(place))
+        return
     parent = place.rpartition("/")[0]
-    if parent:
+    if not _protocols(fs) & _WITHOUT_FOLDERS:
         fs.makedirs(parent, exist_ok=True)
     with fs.transaction, source.open("rb") as own, fs.open(place, "wb") as stream:
         shutil.copyfileobj(own, stream, _CHUNK_BYTES)
+
+
+def _protocols(fs: Any) -> set[str]:
+    return {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
 
 
 @contextmanager
@@ -142,19 +160,20 @@ def _copied_artifact(fs: Any, place: str, target: Path) -> Path:
     target.mkdir()
     _copy(fs, f"{place}/{MANIFEST}", target / MANIFEST)
     manifest = serde.decoded((target / MANIFEST).read_bytes(), Manifest)
+    left = _MOST_BYTES
     for name in manifest.files:
-        if PurePosixPath(name).name != name:
+        if PurePosixPath(name).name != name or name in {"", ".."}:
             raise InputError(f"{place}/{MANIFEST} names {name}, which is outside its folder")
-        _copy(fs, f"{place}/{name}", target / name)
+        left = _copy(fs, f"{place}/{name}", target / name, left)
     return target
 
 
-def _copy(fs: Any, place: str, target: Path) -> None:
-    """Bounded whatever the other side says of its size."""
-    left = _MOST_BYTES
+def _copy(fs: Any, place: str, target: Path, left: int = _MOST_BYTES) -> int:
+    """How many bytes are left of those that may be read, whatever the other side says of its size."""
     with fs.open(place, "rb") as stream, target.open("wb") as own:
         while chunk := stream.read(_CHUNK_BYTES):
             left -= len(chunk)
             if left < 0:
                 raise InputError(f"{place} has more than the {_MOST_BYTES} bytes that mbexport reads from a URL")
             own.write(chunk)
+    return left

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 
@@ -115,12 +115,22 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         OutputError: the place cannot be written to, or the disk is full.
     """
+    _write_atomic(path, lambda file: file.write(data))
+
+
+def copy_atomic(source: Path, path: Path) -> None:
+    """The same of another file's bytes, of which few are in memory at once."""
+    with source.open("rb") as stream:
+        _write_atomic(path, lambda file: shutil.copyfileobj(stream, file))
+
+
+def _write_atomic(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
     with writing(path):
         made = _make_parents(path)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                fill(file)
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).chmod(0o666 & ~_UMASK)

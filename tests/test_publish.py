@@ -13,7 +13,14 @@ import pytest
 from mbexport import remote
 from mbexport.bundle.make import bundle
 from mbexport.bundle.opened import open_artifact
-from mbexport.errors import InputError, MissingDownloadError, MissingPackageError, OutputError
+from mbexport.errors import (
+    ArtifactError,
+    BundleError,
+    InputError,
+    MissingDownloadError,
+    MissingPackageError,
+    OutputError,
+)
 from mbexport.publish import publish
 from tests.test_cli_results import invoke
 from tests.tiny import TinyNetwork, tiny_artifact
@@ -67,6 +74,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return found
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another bundle of the same name."""
+    network = TinyNetwork()
+    network.weights["kernel"] += 0.25
+    out = tmp_path_factory.mktemp("other") / "tiny.zip"
+    bundle([tiny_artifact(tmp_path_factory.mktemp("tiny2"), network)], out, ORT)
+    return out
+
+
 def names(place: str) -> set[str]:
     fs, root = remote.filesystem(place)
     return {name.removeprefix(f"{root}/") for name in fs.find(root)}
@@ -96,9 +113,7 @@ def test_an_artifact_there_and_back(place: str, artifact: Artifact) -> None:
     assert open_artifact(as_path(f"{place}/tiny")).manifest == artifact.manifest
 
 
-def test_another_content_stays(place: str, bundled: Path, tmp_path: Path) -> None:
-    other = tmp_path / "tiny.zip"
-    other.write_bytes(b"other")
+def test_another_content_stays(place: str, bundled: Path, other: Path) -> None:
     publish(bundled, f"{place}/tiny.zip")
     with pytest.raises(OutputError, match="holds something else; replace it with --force"):
         publish(other, f"{place}/tiny.zip")
@@ -106,7 +121,7 @@ def test_another_content_stays(place: str, bundled: Path, tmp_path: Path) -> Non
     assert fs.cat_file(path) == bundled.read_bytes()
     publish(other, f"{place}/tiny.zip", force=True)
     fs.invalidate_cache()
-    assert fs.cat_file(path) == b"other"
+    assert fs.cat_file(path) == other.read_bytes()
 
 
 def test_readers_begin_with_what_comes_last(place: str, artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,11 +144,10 @@ def test_readers_begin_with_what_comes_last(place: str, artifact: Artifact, monk
     assert len(seen) == 2, "what was the same is left as it is"
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old, new = tmp_path / "old", tmp_path / "new"
-    old.write_bytes(b"old" * 1000)
-    new.write_bytes(b"new" * 1000)
-    publish(old, f"file://{tmp_path}/remote/f")
+def test_a_write_that_fails_leaves_what_was_there(
+    bundled: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(bundled, f"file://{tmp_path}/remote/f")
 
     def torn(source: Any, target: Any, *_: Any) -> None:
         target.write(source.read(10))
@@ -141,9 +155,59 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(shutil, "copyfileobj", torn)
     with pytest.raises(OutputError, match="No space left"):
-        publish(new, f"file://{tmp_path}/remote/f", force=True)
-    assert (tmp_path / "remote" / "f").read_bytes() == old.read_bytes()
+        publish(other, f"file://{tmp_path}/remote/f", force=True)
+    assert (tmp_path / "remote" / "f").read_bytes() == bundled.read_bytes()
     assert names(f"file://{tmp_path}/remote") == {"f"}
+
+
+def test_files_and_folders_do_not_hide_each_other(place: str, bundled: Path, artifact: Artifact) -> None:
+    publish(artifact.path, f"{place}/a")
+    with pytest.raises(OutputError, match="stands there and is no part of what is published"):
+        publish(bundled, f"{place}/a", force=True)
+    publish(bundled, f"{place}/b")
+    with pytest.raises(OutputError, match="a file, stands there"):
+        publish(artifact.path, f"{place}/b", force=True)
+    assert open_artifact(as_path(f"{place}/a")).manifest == artifact.manifest
+
+
+def test_nobody_elses_file_becomes_a_part(place: str, artifact: Artifact) -> None:
+    """Such as the labels of a layout that had some."""
+    fs, path = remote.filesystem(f"{place}/a/labels.txt")
+    fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+    fs.pipe_file(path, b"cat")
+    with pytest.raises(OutputError, match=r"labels\.txt stands there"):
+        publish(artifact.path, f"{place}/a", force=True)
+    assert names(f"{place}/a") == {"labels.txt"}
+
+
+def test_a_misspelt_bucket_is_not_made(s3: str, bundled: Path) -> None:
+    with pytest.raises(OutputError, match="cannot write s3://bukcet/tiny.zip"):
+        publish(bundled, "s3://bukcet/tiny.zip")
+    assert fsspec.filesystem("s3").ls("") == ["bucket"]
+
+
+def test_what_is_damaged_or_nothing_of_mbexports_is_not_published(
+    artifact: Artifact, bundled: Path, tmp_path: Path
+) -> None:
+    url = f"file://{tmp_path}/remote"
+    torn = tmp_path / "torn.zip"
+    torn.write_bytes(bundled.read_bytes()[:-100])
+    with pytest.raises(BundleError):
+        publish(torn, url)
+    shutil.copytree(artifact.path, tmp_path / "bad")
+    (tmp_path / "bad" / "model.onnx").write_bytes(b"bad")
+    with pytest.raises(ArtifactError):
+        publish(tmp_path / "bad", url)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="neither a bundle nor the folder"):
+        publish(tmp_path / "own", url)
+    (tmp_path / "own" / "contract.json").symlink_to(tmp_path / "bad" / "manifest.json")
+    with pytest.raises(InputError, match="is a link"):
+        publish(tmp_path / "own", url)
+    with pytest.raises(InputError, match="where to"):
+        publish(bundled, "")
+    assert not (tmp_path / "remote").exists()
 
 
 def test_what_is_not_there(place: str) -> None:
@@ -165,7 +229,7 @@ def test_urls_that_cannot_be(tmp_path: Path, bundled: Path, monkeypatch: pytest.
     with pytest.raises(InputError, match="lost is not there"):
         publish(tmp_path / "lost", f"file://{tmp_path}/a")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="is an empty folder"):
+    with pytest.raises(InputError, match="neither a bundle nor"):
         publish(tmp_path / "empty", f"file://{tmp_path}/a")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody answers there
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
@@ -197,7 +261,7 @@ def test_which_arguments_are_urls(text: str, url: str | None) -> None:
     assert remote.url_of(text) == url
 
 
-def test_the_command_line(bundled: Path, tmp_path: Path) -> None:
+def test_the_command_line(bundled: Path, other: Path, tmp_path: Path) -> None:
     url = f"file://{tmp_path}/remote/tiny.zip"
     done = invoke("publish", str(bundled), url)
     assert done.exit_code == 0, done.output
@@ -207,5 +271,5 @@ def test_the_command_line(bundled: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith(url)
     assert invoke("validate", url, "--runtime", "ort:cpu").exit_code == 0
-    (tmp_path / "other").write_bytes(b"1")
-    assert invoke("publish", str(tmp_path / "other"), url).exit_code == 2
+    assert invoke("publish", str(other), url).exit_code == 2
+    assert invoke("publish", str(other), url, "--force").exit_code == 0
