@@ -69,8 +69,8 @@ def test_triton(laid_out: Path, small_artifact: Artifact) -> None:
     slug, reference = small_artifact.manifest.slug, read_reference(small_artifact)
     root = laid_out / "triton"
     expected = reference.keras_float32["predictions"]
-    assert {path.name for path in root.iterdir()} == {f"{slug}_onnxruntime", f"{slug}_openvino"}
-    for folder in root.iterdir():
+    assert {path.name for path in root.iterdir() if path.is_dir()} == {f"{slug}_onnxruntime", f"{slug}_openvino"}
+    for folder in filter(Path.is_dir, root.iterdir()):
         config = triton_config(folder / "config.pbtxt")
         assert config.name == folder.name
         assert folder.name.endswith(config.backend)
@@ -123,7 +123,7 @@ def test_ir_is_not_narrowed(laid_out: Path, small_artifact: Artifact) -> None:
 
 
 def test_plain(laid_out: Path, small_artifact: Artifact) -> None:
-    assert files(laid_out / "plain") == {"model.onnx", "contract.json"}
+    assert files(laid_out / "plain") == {"model.onnx", "contract.json", ".mbexport.json"}
     assert (laid_out / "plain" / "model.onnx").read_bytes() == (small_artifact.path / "model.onnx").read_bytes()
     contract = json.loads((laid_out / "plain" / "contract.json").read_text())
     assert contract["input"]["name"] == small_artifact.manifest.input.name
@@ -235,7 +235,10 @@ def test_several_artifacts(small_artifact: Artifact, tmp_path: Path) -> None:
     document = json.loads((tmp_path / "o" / "config.json").read_text())
     assert [entry["config"]["name"] for entry in document["model_config_list"]] == [one.manifest.slug for one in two]
     write_layout(two, tmp_path / "p", "plain", ["ort:cpu"])
-    assert {name.split("/")[0] for name in files(tmp_path / "p")} == {one.manifest.slug for one in two}
+    top = {name.split("/")[0] for name in files(tmp_path / "p")}
+    assert top == {one.manifest.slug for one in two} | {".mbexport.json"}
+    write_layout(two[1:], tmp_path / "p", "plain", ["ort:cpu"])
+    assert files(tmp_path / "p") == {"model.onnx", "contract.json", ".mbexport.json"}, "fewer take its place"
     with pytest.raises(InputError, match="one of a name"):
         write_layout([small_artifact, small_artifact], tmp_path / "q", "plain", ["ort:cpu"])
 
@@ -251,11 +254,16 @@ def test_a_folder_of_somebody_else_stays(tmp_path: Path) -> None:
     artifact = tiny_artifact(tmp_path, TinyNetwork())
     (tmp_path / "own" / "deep").mkdir(parents=True)
     (tmp_path / "own" / "deep" / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"deep/notes\.txt, which is no part of this layout"):
+    with pytest.raises(OutputError, match=r"deep/notes\.txt, which no layout put there"):
         write_layout([artifact], tmp_path / "own", "plain", ["ort:cpu"])
-    with pytest.raises(OutputError, match="is a file; a layout is a folder"):
+    with pytest.raises(OutputError, match="is a file; choose another place"):
         write_layout([artifact], tmp_path / "own" / "deep" / "notes.txt", "plain", ["ort:cpu"])
     assert files(tmp_path / "own") == {"deep/notes.txt"}
+    (tmp_path / "link").symlink_to(tmp_path / "own")
+    with pytest.raises(OutputError, match="is a link"):
+        write_layout([artifact], tmp_path / "link", "plain", ["ort:cpu"])
+    with pytest.raises(OutputError, match="is the working folder"):
+        write_layout([artifact], Path(), "plain", ["ort:cpu"])
 
 
 def test_the_command_line(small_artifact: Artifact, tmp_path: Path) -> None:

@@ -151,7 +151,10 @@ kind = "zip"
         ("gates.baseline = 'lost'\n[[cells]]\nvariant = 'v2'\n", "1:7: gates.baseline: "),
         ("[[cells]]\nvariant = 'v2'\n[[outputs]]\n", "3:3: outputs[0].path: where? give a path"),
         ("[[cells]]\nvariant = 'v2'\n[[outputs]]\npath = '{alpha}'\n", "4:1: outputs[0].path: only {name} and"),
-        ("[[cells]]\nvariant = 'v2'\n[[outputs]]\npath = 'a'\ncells = ['x*']\n", "5:1: outputs[0].cells: no cell is"),
+        (
+            "[[cells]]\nvariant = 'v2'\n[[outputs]]\npath = 'a'\ncells = ['x*']\n",
+            "5:1: outputs[0].cells[0]: no cell is",
+        ),
         (
             "[[cells]]\nvariant = 'v2'\n[[outputs]]\npath = 'a'\nkind = 'plain'\nsign = 'k'\n",
             "6:1: outputs[0].sign: a bundle is signed, not plain",
@@ -161,6 +164,44 @@ kind = "zip"
             "[[cells]]\nvariant = 'v2'\n[[outputs]]\npath = 'a'\n[[outputs]]\npath = 'a'\nkind = 'plain'\n",
             "6:1: outputs[1].path: ",
         ),
+        ("[[cells]]\nvariant = []\n", "2:1: cells[0].variant: expected `array` of length >= 1"),
+        ("gates.p99_ms = {}\n[[cells]]\nvariant = 'v2'\n", "1:7: gates.p99_ms: expected `object` of length >= 1"),
+        ("gates.max_size_mb = inf\n[[cells]]\nvariant = 'v2'\n", "1:7: gates.max_size_mb: "),
+        (
+            "images = 'val'\ngates.min_top1 = 0.5\n[[cells]]\nvariant = 'v2'\ninclude_top = false\n",
+            "5:1: cells[0].include_top: features have no accuracy: min_top1",
+        ),
+        *(
+            (f"[[cells]]\nvariant = 'v2'\n[[outputs]]\npath = '{path}'\n", f"4:1: outputs[0].path: {fault}")
+            for path, fault in (
+                ("d/{name.foo}.zip", "only {name} and"),
+                ("d/{name[x]}.zip", "only {name} and"),
+                ("d/{name!r}.zip", "only {name} and"),
+                ("d/{", "only {name} and"),
+                ("mbexport.toml", "/"),
+                ("artifacts/{name}/model.onnx", "/"),
+                ("artifacts/junit.xml", "/"),
+                ("artifacts", "/"),
+                ("x/../profiles/a", "/"),
+            )
+        ),
+        (
+            "[[cells]]\nvariant = 'v2'\n[[outputs]]\npath = 'd'\nkind = 'plain'\n[[outputs]]\npath = 'd/a.zip'\n",
+            "7:1: outputs[1].path: /",
+        ),
+        (
+            (
+                "[[cells]]\nvariant = 'v2'\n[[outputs]]\npath = 'a.zip'\npublish = 's3://b/a'\n"
+                "[[outputs]]\npath = 'c.zip'\npublish = 's3://b/a'\n"
+            ),
+            "8:1: outputs[1].publish: s3://b/a is where another output goes too",
+        ),
+        (
+            "[[cells]]\nvariant = 'v2'\n[[outputs]]\npath = 'a'\npublish = 'pub/a'\n",
+            "5:1: outputs[0].publish: give a URL",
+        ),
+        ("[[cells]]\nvariant = 'v2'\n[[outputs]]\npath = 'a'\npublish = ''\n", "5:1: outputs[0].publish: give a URL"),
+        ("[[cells]]\nvariant = 'v2'\n[[outputs]]\npath = 'a'\nforce = true\n", "5:1: outputs[0].force: replace what?"),
         ("a = [\n 1,\n", "2:1: Invalid value"),
         ("[[cells]]\nvariant = \n", "2:11: Invalid value"),
     ],
@@ -214,6 +255,23 @@ deep = { er = 1 }
 z = 2
 """
     assert Positions(text).of(keys) == place
+
+
+def test_positions_of_a_long_file() -> None:
+    text = "".join(f'[[cells]]\nvariant = "v2"\nseed = {number}\n\n' for number in range(2000))
+    assert Positions(text).of(("cells", 1500, "seed")) == (6003, 1)
+    assert Positions(text).of(("cells", 1500, "absent")) == (6001, 3)
+
+
+def test_gates_of_a_table_and_of_the_file_go_together(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    cell = "[[cells]]\nvariant = 'v2'\n"
+    for text in (
+        f"gates.baseline = 'base'\n{cell}gates.max_slower = 0.1\n",
+        f"gates.max_slower = 0.1\n{cell}gates.baseline = 'base'\n",
+    ):
+        (wanted,) = read_pipeline(written(tmp_path, text)).cells
+        assert (wanted.gates.baseline, wanted.gates.max_slower) == ("base", 0.1)
 
 
 def test_placeholders() -> None:

@@ -181,7 +181,7 @@ def test_nobody_elses_file_becomes_a_part(place: str, artifact: Artifact) -> Non
 
 
 def test_a_misspelt_bucket_is_not_made(s3: str, bundled: Path) -> None:
-    with pytest.raises(OutputError, match="cannot write s3://bukcet/tiny.zip"):
+    with pytest.raises(OutputError, match="cannot write s3://bukcet/tiny"):
         publish(bundled, "s3://bukcet/tiny.zip")
     assert fsspec.filesystem("s3").ls("") == ["bucket"]
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mbexport.errors import InputError
 from mbexport_cli.options import Json, Verbose
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def run(
     Stopped in the middle, the same command goes on where it was. Exit 1 where a cell, a gate or an output failed; the
     others are done. The reports are OUT/pipeline.json, OUT/pipeline.md and OUT/junit.xml.
     """
+    if hardware and scheduler is None:
+        raise InputError("--hardware goes with --scheduler; without one, this machine is measured")
     from mbexport_cli import render
     from mbexport_cli.screen import screen
 

@@ -51,8 +51,8 @@ def wanted_cells(document: PipelineDocument, folder: Path) -> tuple[list[Wanted]
                     Fault(("cells", place), f"a second cell is called {outcome.name}; each needs its own folder")
                 )
             else:
-                found[outcome.name] = Wanted(outcome, _merged(document.gates, table.gates))
-    if not document.cells:
+                found[outcome.name] = Wanted(outcome, merged(document.gates, table.gates))
+    if not found and not faults:
         faults.append(Fault((), "no cells; add a [[cells]] table with a variant or a model"))
     return sorted(found.values(), key=lambda each: each.cell.precision != "f32"), faults
 
@@ -100,7 +100,8 @@ def _blamed(table: CellsTable, message: str) -> list[str]:
     )
 
 
-def _merged(whole: GatesTable, own: GatesTable | None) -> GatesTable:
+def merged(whole: GatesTable, own: GatesTable | None) -> GatesTable:
+    """The file's gates with a table's own in the place of those that it names."""
     given = (
         {} if own is None else {name: value for name, value in msgspec.structs.asdict(own).items() if value is not None}
     )

@@ -10,7 +10,9 @@ from mbexport.profile import Count, Share
 from mbexport.spec import InputType, Pooling, Precision, Preprocess, Variant
 from mbexport.spec import Layout as TensorLayout
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+Budgets = Annotated[dict[str, Positive], msgspec.Meta(min_length=1)]
+_SOME = msgspec.Meta(min_length=1)
 Kind = Literal["bundle", "triton", "ovms", "openvino-ir", "plain"]
 
 
@@ -24,9 +26,9 @@ class GatesTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Of top-1 against float32 on the same pictures, as a share of 1."""
     max_flips: Share | None = None
     """Share of the pictures whose most probable class is another than float32's."""
-    p50_ms: Positive | dict[str, Positive] | None = None
+    p50_ms: Positive | Budgets | None = None
     """Milliseconds on the machine that runs the pipeline; or by machine, whose folder among the profiles is the key."""
-    p99_ms: Positive | dict[str, Positive] | None = None
+    p99_ms: Positive | Budgets | None = None
     max_size_mb: Positive | None = None
     """Of each model file, in 10^6 bytes."""
     baseline: str | None = None
@@ -38,13 +40,13 @@ class GatesTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class CellsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A grid: every combination of what is given as a list. Words and defaults are those of ``mbexport build``."""
 
-    variant: Variant | list[Variant] | None = None
-    model: str | list[str] | None = None
+    variant: Variant | Annotated[list[Variant], _SOME] | None = None
+    model: str | Annotated[list[str], _SOME] | None = None
     """Published names, instead of variant, alpha, resolution and minimalistic."""
-    alpha: float | list[float] | None = None
-    resolution: int | str | list[int | str] | None = None
-    minimalistic: bool | list[bool] | None = None
-    precision: Precision | list[Precision] = "f32"
+    alpha: float | Annotated[list[float], _SOME] | None = None
+    resolution: int | str | Annotated[list[int | str], _SOME] | None = None
+    minimalistic: bool | Annotated[list[bool], _SOME] | None = None
+    precision: Precision | Annotated[list[Precision], _SOME] = "f32"
     classes: int | None = None
     include_top: bool | None = None
     pooling: Pooling | None = None
@@ -73,6 +75,8 @@ class OutputTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A private key; for bundles."""
     publish: str | None = None
     """Where it goes when every gate of the pipeline passed: a URL with the same placeholders."""
+    force: bool = False
+    """Replace another content that stands there."""
     cells: list[str] = []
     """Names of cells, with ``*`` and ``?``; all by default."""
 

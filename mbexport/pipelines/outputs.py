@@ -102,6 +102,6 @@ def _published(output: Output, made: OutputResult) -> OutputResult:
     if output.publish is None:
         return made
     try:
-        return msgspec.structs.replace(made, published=publish(output.path, output.publish).url)
+        return msgspec.structs.replace(made, published=publish(output.path, output.publish, force=output.force).url)
     except MbexportError as error:
         return msgspec.structs.replace(made, passed=False, reason=f"not published: {error}")

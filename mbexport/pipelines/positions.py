@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 import tomllib
-from functools import cached_property
 from typing import Any
 
 Keys = tuple[str | int, ...]
@@ -20,20 +20,15 @@ class Positions:
     def of(self, keys: Keys) -> tuple[int, int]:
         """Line and column, from 1, of what ``keys`` name, or of the innermost table around it that is there."""
         while keys:
-            found = self._statement(keys)
-            if found is not None:
-                return found
+            # What some lines hold, more lines hold too.
+            end = bisect.bisect_left(
+                range(len(self._lines) + 1), True, key=lambda count: _holds(self._read(count)[1], keys)
+            )
+            if end <= len(self._lines):
+                word = next((str(key) for key in reversed(keys) if isinstance(key, str)), "")
+                return self._place(self._read(end - 1)[0], end, word)
             keys = keys[:-1]
         return 1, 1
-
-    def _statement(self, keys: Keys) -> tuple[int, int] | None:
-        start = 0
-        for end, document in self._parsed:
-            if _holds(document, keys):
-                word = next((str(key) for key in reversed(keys) if isinstance(key, str)), "")
-                return self._place(start, end, word)
-            start = end
-        return None
 
     def _place(self, start: int, end: int, word: str) -> tuple[int, int]:
         for number in range(start, end):
@@ -42,21 +37,19 @@ class Positions:
                 return number + 1, found.start() + 1
         return start + 1, 1
 
-    @cached_property
-    def _parsed(self) -> list[tuple[int, dict[str, Any]]]:
-        """How many lines, and what they say, for every beginning of the file that is whole."""
-        found = []
-        for end in range(1, len(self._lines) + 1):
+    def _read(self, count: int) -> tuple[int, dict[str, Any]]:
+        """The most lines of the first ``count`` that are whole, and what they say."""
+        for end in range(count, 0, -1):
             try:
-                found.append((end, tomllib.loads("\n".join(self._lines[:end]))))
-            except tomllib.TOMLDecodeError:
+                return end, tomllib.loads("\n".join(self._lines[:end]))
+            except tomllib.TOMLDecodeError:  # in the middle of a statement
                 continue
-        return found
+        return 0, {}
 
 
 def _holds(document: Any, keys: Keys) -> bool:
     for key in keys:
-        if isinstance(key, int) if not isinstance(document, list) else not isinstance(key, int):
+        if isinstance(key, int) != isinstance(document, list):
             return False
         try:
             document = document[key]

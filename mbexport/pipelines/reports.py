@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mbexport.pipelines.run import JudgedCell, PipelineReport
 
-JSON, MARKDOWN, JUNIT = "pipeline.json", "pipeline.md", "junit.xml"
+JSON, MARKDOWN, JUNIT = REPORTS = ("pipeline.json", "pipeline.md", "junit.xml")
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 

@@ -49,9 +49,19 @@ def _inputs(artifact: Artifact, images: Path, targets: Sequence[str]) -> dict[st
     shown = labelled_set(images, output.shape[-1] or 0, read_labels(artifact)).pictures
     return {
         "manifest": hashlib.sha256((artifact.path / MANIFEST).read_bytes()).hexdigest(),
+        "float32": _neighbour(artifact),
         "pictures": [[hashlib.sha256(each.path.read_bytes()).hexdigest(), each.label] for each in shown],
         "targets": list(targets),
         "machine": stable_machine(),
         "engines": engine_versions(targets),
         "code": source_digest(),
     }
+
+
+def _neighbour(artifact: Artifact) -> str | None:
+    """Digest of the manifest of the float32 artifact that lies beside a narrower one, which is judged by it."""
+    slug, precision = artifact.manifest.slug, artifact.manifest.precision
+    manifest = artifact.path.parent / slug.removesuffix(f"_{precision}") / MANIFEST
+    if precision == "f32" or not manifest.is_file():
+        return None
+    return hashlib.sha256(manifest.read_bytes()).hexdigest()

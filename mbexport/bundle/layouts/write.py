@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -15,11 +16,12 @@ from mbexport.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from mbexport.artifact import Artifact
 
 Layout = Literal["triton", "ovms", "openvino-ir", "plain"]
+_LISTED = ".mbexport.json"
+"""Names every file of the layout, so that a later one, with other files, may take its place."""
 _SERVERS = ("triton", "ovms")
 """Whose layouts say how many threads and pictures at once."""
 
@@ -91,7 +93,9 @@ def _planned(
         network_of(artifact, [each[slug]] if slug in each else [])
         for artifact, each in zip(artifacts, found, strict=True)
     ]
-    files: Mapping[str, bytes] = import_module(f"mbexport.bundle.layouts.{layout.replace('-', '_')}").files(networks)
+    module = import_module(f"mbexport.bundle.layouts.{layout.replace('-', '_')}")
+    files: dict[str, bytes] = module.files(networks)
+    files[_LISTED] = serde.json_bytes(sorted([*files, _LISTED]))
     _refuse_foreign(out, files)
     return slug, files
 
@@ -118,9 +122,19 @@ def _machine(measured: set[str], wanted: str | None) -> str | None:
 
 
 def _refuse_foreign(out: Path, files: Mapping[str, bytes]) -> None:
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file; a layout is a folder: choose another --out")
-    there = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
-    strangers = sorted(there - set(files))
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise OutputError(f"{out} is a {'link' if out.is_symlink() else 'file'}; choose another place for the folder")
+    if Path.cwd().resolve().is_relative_to(out.resolve()):
+        raise OutputError(f"{out} is the working folder, which cannot be replaced; name a folder in it")
+    there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_symlink() or not path.is_dir()}
+    strangers = sorted(there - set(files) - _earlier(out))
     if strangers:
-        raise OutputError(f"{out} holds {strangers[0]}, which is no part of this layout; choose another --out")
+        raise OutputError(f"{out} holds {strangers[0]}, which no layout put there; remove it or choose another place")
+
+
+def _earlier(out: Path) -> set[str]:
+    """The files of the layout that stands there."""
+    try:
+        return set(serde.decoded((out / _LISTED).read_bytes(), list[str]))
+    except (OSError, ValueError):  # none, or none of mbexport's: its files are strangers then
+        return set()
