@@ -50,6 +50,19 @@ class Loopback:
                 [*command, *(["--resources", own] if own else [])], stdout=log, stderr=log, env=environment
             )
 
+    def scheduler(self, name: str) -> tuple[subprocess.Popen[bytes], str]:
+        """Another one, and its address."""
+        command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+        told = self.folder / f"{name}.json"
+        with (self.folder / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, "--no-dashboard", "--no-show", "--scheduler-file", str(told)], stdout=log, stderr=log
+            )
+        while not (told.exists() and told.read_text()):
+            assert process.poll() is None
+            time.sleep(0.1)
+        return process, str(json.loads(told.read_text())["address"])
+
     def waits_for(self, count: int) -> None:
         """Until so many workers are there."""
         import distributed
@@ -61,18 +74,8 @@ class Loopback:
 @pytest.fixture(scope="module")
 def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
     """A scheduler with a worker that may measure and one that may not."""
-    folder = tmp_path_factory.mktemp("cluster")
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
-    told = folder / "scheduler.json"
-    with (folder / "scheduler.log").open("wb") as log:
-        scheduler = subprocess.Popen(
-            [*command, "--no-dashboard", "--no-show", "--scheduler-file", str(told)], stdout=log, stderr=log
-        )
-    for _ in range(300):
-        if told.exists() and told.read_text():
-            break
-        time.sleep(0.1)
-    place = Loopback(json.loads(told.read_text())["address"], folder)
+    place = Loopback("", tmp_path_factory.mktemp("cluster"))
+    scheduler, place.address = place.scheduler("scheduler")
     workers = [place.worker("measuring", bench=1, **{hardware.detect().slug: 1}), place.worker("building")]
     place.waits_for(2)
     yield place
@@ -157,6 +160,37 @@ def test_a_worker_of_another_version(loopback: Loopback, tmp_path: Path, monkeyp
     with cluster(loopback.address) as crew:
         report = sweep(cells(32), settings(tmp_path), crew=crew)
     assert "another version of mbexport" in (report.cells[0].error or "")
+
+
+def test_a_pipeline_is_judged_on_the_machine_that_measured(loopback: Loopback, tmp_path: Path) -> None:
+    (tmp_path / "mbexport.toml").write_text(
+        'runtimes = ["ort:cpu"]\n[gates]\np50_ms = 1000\n[[cells]]\nvariant = "small"\nalpha = 0.35\nresolution = 32\n'
+        'classes = 10\n[[outputs]]\npath = "dist/{name}.zip"\n'
+    )
+    usual = ["pipeline", "run", str(tmp_path / "mbexport.toml"), "--json"]
+    slug = hardware.detect().slug
+    done = invoke(*usual, "--scheduler", loopback.address, "--hardware", slug)
+    assert done.exit_code == 0, done.output
+    (cell,) = json.loads(done.stdout)["cells"]
+    assert set(cell["result"]["measured_on"]) == {slug}
+    assert cell["result"]["machine"] == slug
+    assert {(gate["gate"], gate["passed"]) for gate in cell["gates"]} == {("p50_ms", True)}
+    assert (tmp_path / "profiles" / slug / f"{cell['name']}.json").is_file()
+    assert invoke(*usual, "--hardware", slug).exit_code == 2, "without a scheduler it would be ignored"
+
+
+def test_a_scheduler_that_goes_is_said_for_every_cell(loopback: Loopback, tmp_path: Path) -> None:
+    scheduler, told = loopback.scheduler("other")
+    with cluster(told) as crew:
+        worker = Loopback(told, tmp_path).worker("late")
+        Loopback(told, tmp_path).waits_for(1)
+        threading.Timer(3.0, scheduler.kill).start()
+        report = sweep(cells(96, 128, 160, 192, 224), settings(tmp_path), crew=crew)
+    worker.kill()
+    worker.wait()
+    scheduler.wait()
+    assert not report.passed
+    assert f"the scheduler at {told} is gone" in (report.cells[-1].error or "")
 
 
 def test_needs() -> None:

@@ -70,7 +70,11 @@ def evaluation(**changes: Any) -> EvaluationReport:
 
 def judged(artifact: Artifact, tmp_path: Path, *rows: Measurement, told: Any = None, **gates: Any) -> list[GateResult]:
     found = [row_of("tiny", each) for each in rows]
-    return judge(GatesTable(**gates), Evidence(artifact, told, found, tmp_path / "profiles"), tmp_path)
+    return judge(
+        GatesTable(**gates),
+        Evidence(artifact, told, {HARDWARE.slug: found} if found else {}, tmp_path / "profiles"),
+        tmp_path,
+    )
 
 
 def states(found: list[GateResult]) -> list[tuple[str, str | None, bool | None]]:
@@ -143,7 +147,7 @@ def test_latency_by_machine(artifact: Artifact, tmp_path: Path) -> None:
     write_profile(profile_path(tmp_path / "profiles", other, "tiny"), stored)
     found = judged(artifact, tmp_path, row(2.0), p50_ms={HARDWARE.slug: 1.0, other.slug: 8.0, "elsewhere": 1.0})
     assert states(found) == [
-        ("p50_ms", "ort:cpu", False),
+        ("p50_ms", f"{HARDWARE.slug} ort:cpu", False),
         ("p50_ms", f"{other.slug} ort:cpu", True),
         ("p50_ms", "elsewhere", None),
     ]

@@ -98,4 +98,5 @@ def _place(pipeline: "Pipeline", scheduler: str | None = None) -> "Place":
     from mbexport.hardware import usable_threads
     from mbexport.pipelines.run import place_of
 
-    return place_of(pipeline, cache_root(), choose_threads(pipeline.threads, usable_threads()), scheduler)
+    threads = choose_threads(None if scheduler else pipeline.threads, usable_threads())
+    return place_of(pipeline, cache_root(), threads, scheduler)

@@ -108,7 +108,9 @@ def main(
         if set(precisions) - {"f32"} and extent.images is None:
             raise InputError(f"--precision {extent.precision} is calibrated on pictures: give a folder with --images")
         cells = grid(specs, export, origin.weights, origin.seed, precisions)
-        threads = choose_threads(where.threads, usable_threads())
+        # A cluster's workers choose for themselves, and may have more cores than this machine.
+        threads = choose_threads(None if extent.scheduler else where.threads, usable_threads())
+        measured = where.threads if extent.scheduler else threads
         settings = Settings(
             out=form.out,
             cache=cache_root(),
@@ -118,7 +120,7 @@ def main(
             images=extent.images,
             labels=form.labels,
             golden=form.golden,
-            bench=BenchSettings(threads=[threads]) if extent.bench else None,
+            bench=BenchSettings(threads=[measured]) if extent.bench else None,
             profiles=profiles,
         )
         with (

@@ -12,11 +12,10 @@ from mbexport.analysis.diff import diff
 from mbexport.bench.rows import row_of
 from mbexport.bundle.evidence import profiles_of
 from mbexport.errors import InputError
-from mbexport.profiles import profile_path
 from mbexport.thresholds import DIFF_ABOVE_SHARE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mbexport.artifact import Artifact
@@ -52,8 +51,8 @@ class Evidence:
     artifact: Artifact
     evaluation: EvaluationReport | None
     """None where no gate asks for accuracy."""
-    rows: Sequence[BenchRow]
-    """Of this machine."""
+    rows: Mapping[str, Sequence[BenchRow]]
+    """As measured, by machine's slug."""
     profiles: Path
 
 
@@ -74,10 +73,11 @@ def judge(gates: GatesTable, evidence: Evidence, folder: Path) -> list[GateResul
             for machine, limit in budget.items():
                 found += _elsewhere(name, machine, limit, evidence)
         elif budget is not None:
-            found += _latencies(name, budget, evidence.rows)
+            found += _here(name, budget, evidence)
     if gates.baseline is not None:
         slower = DIFF_ABOVE_SHARE if gates.max_slower is None else gates.max_slower
-        found.append(_regression(folder / gates.baseline, slower, evidence))
+        for machine in evidence.rows or [hardware.detect().slug]:
+            found.append(_regression(folder / gates.baseline, slower, evidence, machine))
     return found
 
 
@@ -118,36 +118,45 @@ def _latencies(name: str, limit_ms: float, rows: Sequence[BenchRow]) -> Iterator
             yield _at_most(name, row.runtime, measured_s * 1e3, limit_ms, "ms")
 
 
+def _here(name: str, limit_ms: float, evidence: Evidence) -> Iterator[GateResult]:
+    """On every machine that was measured."""
+    if not evidence.rows:
+        yield from _latencies(name, limit_ms, [])
+    for machine, rows in evidence.rows.items():
+        found = _latencies(name, limit_ms, rows)
+        yield from found if len(evidence.rows) == 1 else _on(machine, found)
+
+
 def _elsewhere(name: str, machine: str, limit_ms: float, evidence: Evidence) -> Iterator[GateResult]:
-    """On a machine by name: as measured just now where it is this one, else as its profile has it."""
-    if machine == hardware.detect().slug and evidence.rows:
-        yield from _latencies(name, limit_ms, evidence.rows)
-        return
-    profile = profiles_of(evidence.artifact, [evidence.profiles]).get(machine)
-    if profile is None:
-        yield _result(name, machine, None, None, limit_ms, f"not measured on {machine}")
-        return
-    for result in _latencies(name, limit_ms, [row_of(profile.artifact, row) for row in profile.measurements]):
+    """On a machine by name: as measured just now where it was, else as its profile has it."""
+    rows = evidence.rows.get(machine)
+    if rows is None:
+        profile = profiles_of(evidence.artifact, [evidence.profiles]).get(machine)
+        if profile is None:
+            yield _result(name, machine, None, None, limit_ms, f"not measured on {machine}")
+            return
+        rows = [row_of(profile.artifact, row) for row in profile.measurements]
+    yield from _on(machine, _latencies(name, limit_ms, rows))
+
+
+def _on(machine: str, found: Iterable[GateResult]) -> Iterator[GateResult]:
+    for result in found:
         yield msgspec.structs.replace(result, where=f"{machine} {result.where or ''}".strip())
 
 
-def _regression(baseline: Path, slower: float, evidence: Evidence) -> GateResult:
-    slug, here = evidence.artifact.manifest.slug, hardware.detect()
+def _regression(baseline: Path, slower: float, evidence: Evidence, machine: str) -> GateResult:
+    slug = evidence.artifact.manifest.slug
     stored = baseline / f"{slug}.json" if baseline.is_dir() else baseline
     if not stored.is_file():
-        return _result("baseline", None, None, None, slower, f"{baseline} has no profile of {slug}")
+        return _result("baseline", machine, None, None, slower, f"{baseline} has no profile of {slug}")
+    own = evidence.profiles / machine / f"{slug}.json"
     try:
-        report = diff(
-            stored,
-            profile_path(evidence.profiles, here, slug),
-            across=("artifact", "inputs", "runtime-version"),
-            threshold=slower,
-        )
+        report = diff(stored, own, across=("artifact", "inputs", "runtime-version"), threshold=slower)
     except InputError as error:
-        return _result("baseline", None, None, None, slower, str(error))
+        return _result("baseline", machine, None, None, slower, str(error))
     worst = max(report.rows, key=lambda row: row.ratio)
     reason = f"{worst.runtime} {worst.mode} takes {worst.ratio:.3f} x the baseline's p50, {worst.verdict}"
-    return _result("baseline", None, report.passed, worst.ratio - 1, slower, reason)
+    return _result("baseline", machine, report.passed, worst.ratio - 1, slower, reason)
 
 
 def _at_most(gate: str, where: str | None, value: float, limit: float, unit: str) -> GateResult:

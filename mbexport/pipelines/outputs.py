@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mbexport import hardware
 from mbexport.artifact import read_artifact
 from mbexport.bundle.evidence import StoredValidation, profiles_of
 from mbexport.bundle.layouts.write import write_proved
 from mbexport.bundle.make import Contents, write
 from mbexport.errors import MbexportError
 from mbexport.publish import publish
-from mbexport.runtimes import engine_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +40,6 @@ class OutputResult(msgspec.Struct, frozen=True, kw_only=True):
 def make_outputs(
     pipeline: Pipeline,
     cells: Mapping[str, JudgedCell],
-    targets: Sequence[str],
     progress: Callable[[str, float | None], None],
 ) -> list[OutputResult]:
     """Make what can be made; publish where every cell and every output of the pipeline is good."""
@@ -50,9 +47,7 @@ def make_outputs(
     for output in pipeline.outputs:
         failed = [name for name in output.cells if not cells[name].passed]
         progress(f"{output.kind} {output.path}", None)
-        made.append(
-            _skipped(output, f"{failed[0]} did not pass") if failed else _made(output, pipeline, cells, targets)
-        )
+        made.append(_skipped(output, f"{failed[0]} did not pass") if failed else _made(output, pipeline, cells))
     if not all(each.passed for each in made) or not all(cell.passed for cell in cells.values()):
         return [_kept_back(output, each) for output, each in zip(pipeline.outputs, made, strict=True)]
     return [_published(output, each) for output, each in zip(pipeline.outputs, made, strict=True)]
@@ -66,11 +61,11 @@ def _skipped(output: Output, reason: str) -> OutputResult:
     return _result(output, passed=False, reason=reason)
 
 
-def _made(output: Output, pipeline: Pipeline, cells: Mapping[str, JudgedCell], targets: Sequence[str]) -> OutputResult:
+def _made(output: Output, pipeline: Pipeline, cells: Mapping[str, JudgedCell]) -> OutputResult:
     try:
         artifacts = [read_artifact(pipeline.out / name) for name in output.cells]
         if output.kind == "bundle":
-            contents = _contents(artifacts, cells, pipeline.profiles, targets)
+            contents = _contents(artifacts, cells, pipeline.profiles)
             return _result(output, passed=True, sha256=write(contents, output.path, output.sign).sha256)
         write_proved(artifacts, output.path, output.kind, profiles=[pipeline.profiles])
         return _result(output, passed=True)
@@ -78,17 +73,15 @@ def _made(output: Output, pipeline: Pipeline, cells: Mapping[str, JudgedCell], t
         return _skipped(output, str(error))
 
 
-def _contents(
-    artifacts: Sequence[Artifact], cells: Mapping[str, JudgedCell], profiles: Path, targets: Sequence[str]
-) -> Contents:
-    """With the validations that the cells passed."""
-    machine, versions = hardware.detect().slug, engine_versions(targets)
+def _contents(artifacts: Sequence[Artifact], cells: Mapping[str, JudgedCell], profiles: Path) -> Contents:
+    """With the validations that the cells passed, wherever that was."""
     validations = {}
     for artifact in artifacts:
         slug = artifact.manifest.slug
-        report = cells[slug].result.validation
-        assert report is not None
-        validations[slug] = StoredValidation(machine=machine, versions=versions, report=report)
+        result = cells[slug].result
+        assert result.validation is not None
+        assert result.machine is not None
+        validations[slug] = StoredValidation(machine=result.machine, versions=result.versions, report=result.validation)
     return Contents(artifacts, validations, {each.manifest.slug: profiles_of(each, [profiles]) for each in artifacts})
 
 

@@ -23,6 +23,7 @@ from mbexport.sweep.run import CellResult, Settings, sweep
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mbexport.bench.rows import BenchRow
     from mbexport.pipelines.document import GatesTable
     from mbexport.pipelines.file import Pipeline
     from mbexport.sweep.crew import Crew
@@ -58,13 +59,16 @@ class Place:
     cache: Path
     targets: Sequence[str]
     threads: int
+    measured_threads: int | None
+    """None where the machine that measures chooses."""
 
 
 def place_of(pipeline: Pipeline, cache: Path, threads: int, scheduler: str | None = None) -> Place:
     """Raises:
     MissingError: a runtime that the file names is not here, and nobody else would run it.
     """
-    return Place(cache, targets_for(pipeline.runtimes, scheduler), pipeline.threads or threads)
+    targets = targets_for(pipeline.runtimes, scheduler)
+    return Place(cache, targets, threads, pipeline.threads if scheduler else threads)
 
 
 def settings_of(pipeline: Pipeline, place: Place) -> Settings:
@@ -78,7 +82,7 @@ def settings_of(pipeline: Pipeline, place: Place) -> Settings:
         images=pipeline.images,
         labels=pipeline.labels,
         golden=pipeline.golden,
-        bench=BenchSettings(threads=[place.threads]) if pipeline.bench else None,
+        bench=BenchSettings(threads=[place.measured_threads]) if pipeline.bench else None,
         profiles=pipeline.profiles,
     )
 
@@ -115,7 +119,7 @@ def run_pipeline(
     for result, wanted in zip(built.cells, pipeline.cells, strict=True):
         progress(f"judge {result.name}", None)
         judged.append(_judged(result, wanted.gates, pipeline, place))
-    outputs = make_outputs(pipeline, {cell.name: cell for cell in judged}, place.targets, progress)
+    outputs = make_outputs(pipeline, {cell.name: cell for cell in judged}, progress)
     passed = all(cell.passed for cell in judged) and all(output.passed for output in outputs)
     return PipelineReport(
         pipeline=str(pipeline.path), machine=hardware.detect().slug, passed=passed, cells=judged, outputs=outputs
@@ -129,11 +133,20 @@ def _judged(result: CellResult, gates: GatesTable, pipeline: Pipeline, place: Pl
             artifact = read_artifact(Path(result.artifact))
             if _asks_accuracy(gates) and pipeline.images is not None:
                 evaluation = evaluated(Cache(place.cache), artifact, pipeline.images, place.targets, place.threads)
-            found = judge(gates, Evidence(artifact, evaluation, result.rows, pipeline.profiles), pipeline.folder)
+            found = judge(
+                gates, Evidence(artifact, evaluation, _by_machine(result), pipeline.profiles), pipeline.folder
+            )
         except MbexportError as wrong:
             error = str(wrong)
     passed = result.passed and error is None and all(gate.passed is not False for gate in found)
     return JudgedCell(name=result.name, passed=passed, result=result, evaluation=evaluation, gates=found, error=error)
+
+
+def _by_machine(result: CellResult) -> dict[str, list[BenchRow]]:
+    found: dict[str, list[BenchRow]] = {}
+    for machine, row in zip(result.measured_on, result.rows, strict=True):
+        found.setdefault(machine, []).append(row)
+    return found
 
 
 def _asks_accuracy(gates: GatesTable) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,17 +108,18 @@ class DaskCrew:
         bench: BenchSettings,
         profiles: Path,
         progress: Callable[[str, float], None],
-    ) -> list[BenchRow]:
+    ) -> dict[str, list[BenchRow]]:
         files = {path: (artifact.path / path).read_bytes() for path in (*artifact.manifest.files, MANIFEST)}
-        found: list[BenchRow] = []
+        found: dict[str, list[BenchRow]] = {}
         for machine in self.machines or [self._only_machine()]:
             progress(f"measure {artifact.manifest.slug} on {machine}", 0.0)
             path = profiles / machine / f"{artifact.manifest.slug}.json"
             stored = path.read_bytes() if path.is_file() else None
-            found += self._measured(Measuring(files, artifact.manifest.slug, targets, bench, machine, stored), profiles)
+            asked = Measuring(files, artifact.manifest.slug, targets, bench, machine, stored)
+            found[machine] = self._measured(asked, profiles)
         return found
 
-    def _measured(self, asked: Measuring, profiles: Path) -> Sequence[BenchRow]:
+    def _measured(self, asked: Measuring, profiles: Path) -> list[BenchRow]:
         """The whole machine is this cell's: it has ``bench`` once."""
         needs = {BENCH: 1, asked.machine: 1, **resources_for(asked.targets)}
         lacking = self._lacking(needs)
@@ -138,14 +140,16 @@ class DaskCrew:
         addresses = [address for address, has in self._resources().items() if has.get(BENCH)]
         if not addresses:
             raise MissingError(f"no worker of {self.address} has {BENCH}; {_how({BENCH: 1})}")
-        slugs = sorted(set(self.client.run(_own_slug, workers=addresses).values()))
+        with self._answering():
+            slugs = sorted(set(self.client.run(_own_slug, workers=addresses).values()))
         if len(slugs) > 1:
             raise InputError(f"workers on {', '.join(slugs)} may measure; choose with --hardware")
         machine: str = slugs[0]
         return machine
 
     def _resources(self) -> dict[str, Mapping[str, float]]:
-        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        with self._answering():
+            workers = self.client.scheduler_info(n_workers=-1)["workers"]
         return {address: info["resources"] for address, info in workers.items()}
 
     def _lacking(self, needs: Mapping[str, int]) -> str | None:
@@ -159,25 +163,42 @@ class DaskCrew:
 
     def _done(self, futures: list[Any], needs: Mapping[str, int]) -> Iterator[tuple[Any, str | None]]:
         """Each as it is done, or with the reason why nobody is left to do it."""
-        from distributed import wait
-
         lonely_since: float | None = None
         try:
             while futures:
-                try:
-                    with self.client.as_current():
-                        wait(futures, timeout=_POLL_S, return_when="FIRST_COMPLETED")
-                except TimeoutError:
-                    lacking = self._lacking(needs)
-                    lonely_since = None if lacking is None else lonely_since or time.monotonic()
-                    if lonely_since is not None and time.monotonic() - lonely_since > _PATIENCE_S:
-                        yield from ((future, lacking) for future in futures)
-                        return
+                lacking = None if self._waited(futures) else self._lacking(needs)
+                lonely_since = None if lacking is None else lonely_since or time.monotonic()
+                if lonely_since is not None and time.monotonic() - lonely_since > _PATIENCE_S:
+                    yield from ((future, lacking) for future in futures)
+                    return
                 for future in [future for future in futures if future.done()]:
                     futures.remove(future)
                     yield future, None
+        except EngineError as error:
+            yield from ((future, str(error)) for future in futures)
+            return
         finally:
-            self.client.cancel(futures)
+            with suppress(OSError):  # the scheduler is gone, and with it what it would do
+                self.client.cancel(futures)
+
+    def _waited(self, futures: list[Any]) -> bool:
+        """Whether one of them was done within a moment."""
+        from distributed import wait
+
+        with self._answering(), self.client.as_current():
+            try:
+                wait(futures, timeout=_POLL_S, return_when="FIRST_COMPLETED")
+            except TimeoutError:
+                return False
+        return True
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Raises :class:`EngineError` where the scheduler is gone."""
+        try:
+            yield
+        except (OSError, CancelledError) as error:
+            raise EngineError(f"the scheduler at {self.address} is gone ({type(error).__name__})") from error
 
 
 def _own_slug() -> str:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from mbexport import hardware
 from mbexport.runtimes import resolve_targets, split_target
 from mbexport.sweep.measured import measured
 from mbexport.sweep.pool import outcomes
@@ -34,8 +35,11 @@ class Crew(Protocol):
         bench: BenchSettings,
         profiles: Path,
         progress: Callable[[str, float], None],
-    ) -> list[BenchRow]:
-        """Measure what no profile holds, and write it there; raises :class:`MbexportError`."""
+    ) -> dict[str, list[BenchRow]]:
+        """Every row by its machine's slug. What no profile holds is measured first, and written there.
+
+        Raises :class:`MbexportError`.
+        """
 
 
 @contextmanager
@@ -83,5 +87,5 @@ class LocalCrew:
         bench: BenchSettings,
         profiles: Path,
         progress: Callable[[str, float], None],
-    ) -> list[BenchRow]:
-        return measured(artifact, targets, bench, profiles, self.locks, progress)
+    ) -> dict[str, list[BenchRow]]:
+        return {hardware.detect().slug: measured(artifact, targets, bench, profiles, self.locks, progress)}

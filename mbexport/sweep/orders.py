@@ -37,6 +37,9 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     was_validated: bool
     """False where the report came from the cache."""
     validation: ValidationReport
+    machine: str
+    """Slug of the machine that validated it, and the versions of its engines."""
+    versions: dict[str, str]
     notes: list[str]
     build_s: float
     validate_s: float

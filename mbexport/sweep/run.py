@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mbexport import weights as weights_of
 from mbexport.accuracy.report import ValidationReport
 from mbexport.artifact import read_artifact, refuse_foreign
 from mbexport.bench.rows import BenchRow
@@ -41,7 +42,12 @@ class CellResult(msgspec.Struct, frozen=True, kw_only=True):
     build_s: float | None = None
     validate_s: float | None = None
     validation: ValidationReport | None = None
+    machine: str | None = None
+    """Slug of the machine that validated it, and the versions of its engines."""
+    versions: dict[str, str] = {}
     rows: list[BenchRow] = []
+    measured_on: list[str] = []
+    """Slug of the machine of each row."""
     notes: list[str] = []
     error: str | None = None
 
@@ -125,9 +131,9 @@ def sweep(
 
 def _order(cell: Cell, settings: Settings, threads: int) -> Order:
     return Order(
-        cell=cell,
-        out=str(settings.out),
-        cache=str(settings.cache),
+        cell=msgspec.structs.replace(cell, weights=weights_of.absolute(cell.weights)),
+        out=str(settings.out.absolute()),
+        cache=str(settings.cache.absolute()),
         images=_text(settings.images),
         labels=_text(settings.labels),
         golden=_text(settings.golden),
@@ -137,7 +143,7 @@ def _order(cell: Cell, settings: Settings, threads: int) -> Order:
 
 
 def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+    return None if path is None else str(path.absolute())
 
 
 def _result(outcome: Outcome) -> CellResult:
@@ -154,6 +160,8 @@ def _result(outcome: Outcome) -> CellResult:
         build_s=came.build_s,
         validate_s=came.validate_s,
         validation=came.validation,
+        machine=came.machine,
+        versions=came.versions,
         notes=came.notes,
         error=f"{failed[0].runtime} {failed[0].mode}: {failed[0].reason}" if failed else None,
     )
@@ -166,7 +174,9 @@ def _benched(
     assert settings.bench is not None
     try:
         artifact = read_artifact(Path(result.artifact))
-        rows = crew.rows(artifact, settings.targets, settings.bench, settings.profiles, progress)
+        found = crew.rows(artifact, settings.targets, settings.bench, settings.profiles, progress)
     except MbexportError as error:
         return msgspec.structs.replace(result, error=f"not measured: {error}")
-    return msgspec.structs.replace(result, rows=rows)
+    rows = [row for each in found.values() for row in each]
+    machines = [machine for machine, each in found.items() for _ in each]
+    return msgspec.structs.replace(result, rows=rows, measured_on=machines)

@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbexport import cached, child
+from mbexport import cached, child, hardware
 from mbexport.cache import Cache
 from mbexport.errors import InputError
+from mbexport.runtimes import engine_versions
 from mbexport.sweep.checked import validated
 from mbexport.sweep.orders import Delivery, Order
 
@@ -37,6 +38,8 @@ def work(order: Order) -> Delivery:
         was_built=not was_there,
         was_validated=not was_known,
         validation=report,
+        machine=hardware.detect().slug,
+        versions=engine_versions(order.targets),
         notes=told,
         build_s=built - start,
         validate_s=time.perf_counter() - built,
