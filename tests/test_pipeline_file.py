@@ -13,7 +13,8 @@ import pytest
 
 from mbexport.errors import InputError, PipelineFileError
 from mbexport.pipelines.document import PipelineDocument
-from mbexport.pipelines.file import placed, read_pipeline
+from mbexport.pipelines.file import read_pipeline
+from mbexport.pipelines.placing import placed
 from mbexport.pipelines.positions import Positions
 from tests.test_cli_results import invoke
 
@@ -272,6 +273,11 @@ def test_gates_of_a_table_and_of_the_file_go_together(tmp_path: Path) -> None:
     ):
         (wanted,) = read_pipeline(written(tmp_path, text)).cells
         assert (wanted.gates.baseline, wanted.gates.max_slower) == ("base", 0.1)
+
+
+def test_a_fault_of_several_tables_is_told_once(tmp_path: Path) -> None:
+    cells = "[[cells]]\nvariant = 'v2'\n[[cells]]\nvariant = 'small'\n"
+    assert len(faults(tmp_path, f"gates.max_slower = 0.1\n{cells}")) == 1
 
 
 def test_placeholders() -> None:

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import fnmatch
-import os
-import string
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mbexport import weights as weights_of
-from mbexport.bundle.sign import signer
 from mbexport.errors import InputError
 from mbexport.pipelines import read
 from mbexport.pipelines.cells import Wanted, merged, wanted_cells
+from mbexport.pipelines.placing import Output, place_outputs
 from mbexport.pipelines.read import Fault
-from mbexport.pipelines.reports import REPORTS
-from mbexport.remote import url_of
 from mbexport.runtimes import split_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
+    from pathlib import Path
 
-    from mbexport.pipelines.document import GatesTable, Kind, OutputTable, PipelineDocument
-    from mbexport.pipelines.positions import Keys
+    from mbexport.pipelines.document import GatesTable, PipelineDocument
 
 _ON_PICTURES = ("min_top1", "min_top5", "max_drop", "max_flips")
 _ON_ROWS = ("p50_ms", "p99_ms", "baseline")
-
-
-@dataclass(frozen=True)
-class Output:
-    """One file or folder to be made."""
-
-    kind: Kind
-    path: Path
-    cells: tuple[str, ...]
-    """Float32 first."""
-    sign: Path | None
-    publish: str | None
-    force: bool
 
 
 @dataclass(frozen=True)
@@ -80,7 +60,7 @@ def read_pipeline(path: Path) -> Pipeline:
     faults += _faults(document, folder)
     outputs: list[Output] = []
     if not faults:
-        outputs, faults = _outputs(document, [each.cell.name for each in cells], path.absolute())
+        outputs, faults = place_outputs(document, [each.cell.name for each in cells], path.absolute())
     read.refuse(faults, text, path)
     return Pipeline(
         path=path,
@@ -141,105 +121,3 @@ def _gate_faults(
         yield Fault(
             (*at, "baseline"), f"{folder / gates.baseline} is not there; it is a profile, or a folder of profiles"
         )
-
-
-def _outputs(document: PipelineDocument, names: Sequence[str], path: Path) -> tuple[list[Output], list[Fault]]:
-    found: dict[Path, Output] = {}
-    faults: list[Fault] = []
-    urls: dict[str, Path] = {}
-    for place, table in enumerate(document.outputs):
-        at = ("outputs", place)
-        wrong = [Fault((*at, *keys), text) for keys, text in _output_faults(table, names, path.parent)]
-        faults += wrong
-        for output in [] if wrong else [_output(table, name, path.parent) for name in names if _is_chosen(name, table)]:
-            there = found.get(output.path)
-            clash = _clash(output, found, document, names, path)
-            if clash is not None:
-                faults.append(Fault((*at, "path"), clash))
-                break
-            if output.publish is not None and urls.setdefault(output.publish, output.path) != output.path:
-                faults.append(Fault((*at, "publish"), f"{output.publish} is where another output goes too"))
-                break
-            cells = (*(there.cells if there else ()), *output.cells)
-            found[output.path] = replace(output, cells=tuple(dict.fromkeys(cells)))
-    return list(found.values()), faults
-
-
-def _clash(
-    output: Output, others: Mapping[Path, Output], document: PipelineDocument, names: Sequence[str], path: Path
-) -> str | None:
-    """What an output would overwrite."""
-    there = others.get(output.path)
-    if there is not None and replace(there, cells=()) != replace(output, cells=()):
-        return f"{output.path} is the path of another output too"
-    for other in others:
-        if other != output.path and (_is_within(other, output.path) or _is_within(output.path, other)):
-            return f"{output.path} and {other}, another output, would lie in each other"
-    folder, out = path.parent, path.parent / document.out
-    texts = (document.images, document.labels, document.golden, document.gates.baseline)
-    inputs = [path, *(folder / text for text in texts if text), *([output.sign] if output.sign else [])]
-    inputs += [
-        Path(file) for table in document.cells if (file := weights_of.split(weights_of.under(table.weights, folder))[1])
-    ]
-    own = [*(out / name for name in names), *(out / name for name in REPORTS), folder / document.profiles]
-    for kept in (*inputs, *own):
-        if _is_within(output.path, kept) or _is_within(kept, output.path):
-            return f"{output.path} would lie over {kept}, which the pipeline needs"
-    return None
-
-
-def _is_within(inner: Path, outer: Path) -> bool:
-    return inner.resolve().is_relative_to(outer.resolve())
-
-
-def _output_faults(table: OutputTable, names: Sequence[str], folder: Path) -> Iterator[tuple[Keys, str]]:
-    if not table.path:
-        yield ("path",), "where? give a path such as dist/{network}.zip"
-    for name in ("path", "publish"):
-        text = getattr(table, name)
-        if text is not None and not _is_template(text):
-            yield (name,), f"only {{name}} and {{network}} can stand in braces, not {text!r}"
-    if table.publish is not None and url_of(table.publish) is None:
-        yield ("publish",), f"give a URL, such as s3://models/{{network}}.zip, not {table.publish!r}"
-    if table.force and table.publish is None:
-        yield ("force",), "replace what? give publish beside it"
-    for place, pattern in enumerate(table.cells):
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-            yield ("cells", place), f"no cell is called so; there are {', '.join(names)}"
-    if table.sign is not None:
-        yield from _sign_faults(table.kind, folder / table.sign)
-
-
-def _sign_faults(kind: Kind, key: Path) -> Iterator[tuple[Keys, str]]:
-    if kind != "bundle":
-        yield ("sign",), f"a bundle is signed, not {kind}"
-        return
-    try:
-        signer(key)
-    except InputError as error:
-        yield ("sign",), str(error)
-
-
-def _is_template(text: str) -> bool:
-    """Whether :func:`placed` can fill it."""
-    try:
-        parts = [*string.Formatter().parse(text)]
-    except ValueError:
-        return False
-    return all(name in {None, "name", "network"} and not spec and not how for _, name, spec, how in parts)
-
-
-def _is_chosen(name: str, table: OutputTable) -> bool:
-    return not table.cells or any(fnmatch.fnmatchcase(name, pattern) for pattern in table.cells)
-
-
-def _output(table: OutputTable, name: str, folder: Path) -> Output:
-    publish = None if table.publish is None else placed(table.publish, name)
-    path = Path(os.path.normpath(folder / placed(table.path, name)))
-    return Output(table.kind, path, (name,), _path(folder, table.sign), publish, table.force)
-
-
-def placed(text: str, name: str) -> str:
-    """``{name}`` and ``{network}`` of a cell."""
-    network = next((name.removesuffix(f"_{each}") for each in ("int8", "f16") if name.endswith(f"_{each}")), name)
-    return text.format(name=name, network=network)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mbexport.artifact import Artifact
-    from mbexport.pipelines.file import Output, Pipeline
+    from mbexport.pipelines.file import Pipeline
+    from mbexport.pipelines.placing import Output
     from mbexport.pipelines.run import JudgedCell
 
 

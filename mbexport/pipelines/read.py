@@ -70,7 +70,7 @@ def parse(text: str, path: Path) -> tuple[PipelineDocument, list[Fault]]:
 def refuse(faults: Iterable[Fault], text: str, path: Path) -> None:
     """Raise :class:`PipelineFileError` with every fault, in the order of the file, if there is one."""
     positions = Positions(text)
-    found = sorted((positions.of(fault.keys), fault) for fault in faults)
+    found = sorted(((positions.of(fault.keys), fault) for fault in dict.fromkeys(faults)), key=lambda pair: pair[0])
     if found:
         lines = [f"{path}:{line}:{column}: {_name(fault)}{fault.text}" for (line, column), fault in found]
         raise PipelineFileError("\n".join(lines))
