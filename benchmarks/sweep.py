@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,9 +160,10 @@ def _workers(folder: Path, count: int) -> Iterator[str]:
         for number in range(count):
             worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny"]
             worker += ["--no-dashboard", "--local-directory", str(folder / f"w{number}")]
-            process = subprocess.Popen(worker, stdout=quiet, stderr=quiet, env=environment)
-            psutil.Process(process.pid).cpu_affinity([number])
-            processes.append(process)
+            pinned = partial(os.sched_setaffinity, 0, {number})  # before it has threads, which would keep their own
+            processes.append(
+                subprocess.Popen(worker, stdout=quiet, stderr=quiet, env=environment, preexec_fn=pinned)  # noqa: PLW1509
+            )
         with distributed.Client(address, set_as_default=False) as client:
             client.wait_for_workers(count, timeout=PORT_WAIT_S)
         yield address
