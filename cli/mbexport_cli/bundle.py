@@ -21,8 +21,8 @@ class LayoutGroup:
     layout: Annotated[
         str | None,
         typer.Option(
-            help="Write a folder that this server or engine takes as it is, instead of one file.",
-            metavar="|".join(_LAYOUTS),
+            help="Write a folder for a server or an engine instead of one file: triton, ovms, openvino-ir or plain.",
+            metavar="NAME",
             rich_help_panel=_LAYOUT,
             autocompletion=lambda: _LAYOUTS,
         ),
