@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mbexport.bench.rows import BenchRow
     from mbexport.bench.settings import Settings as BenchSettings
     from mbexport.sweep.orders import Order
+    from mbexport.sweep.run import Settings
 
 BENCH = "bench"
 """A worker that may measure; one a machine has it, once."""
@@ -102,21 +103,16 @@ class DaskCrew:
             yield _outcome(futures[future], future, lost)
 
     def rows(
-        self,
-        artifact: Artifact,
-        targets: Sequence[str],
-        bench: BenchSettings,
-        profiles: Path,
-        progress: Callable[[str, float], None],
+        self, artifact: Artifact, settings: Settings, bench: BenchSettings, progress: Callable[[str, float], None]
     ) -> dict[str, list[BenchRow]]:
         files = {path: (artifact.path / path).read_bytes() for path in (*artifact.manifest.files, MANIFEST)}
         found: dict[str, list[BenchRow]] = {}
         for machine in self.machines or [self._only_machine()]:
             progress(f"measure {artifact.manifest.slug} on {machine}", 0.0)
-            path = profiles / machine / f"{artifact.manifest.slug}.json"
+            path = settings.profiles / machine / f"{artifact.manifest.slug}.json"
             stored = path.read_bytes() if path.is_file() else None
-            asked = Measuring(files, artifact.manifest.slug, targets, bench, machine, stored)
-            found[machine] = self._measured(asked, profiles)
+            asked = Measuring(files, artifact.manifest.slug, settings.targets, bench, machine, stored)
+            found[machine] = self._measured(asked, settings.profiles)
         return found
 
     def _measured(self, asked: Measuring, profiles: Path) -> list[BenchRow]:

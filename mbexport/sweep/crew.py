@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mbexport.bench.settings import Settings as BenchSettings
     from mbexport.sweep.orders import Order
     from mbexport.sweep.pool import Outcome
+    from mbexport.sweep.run import Settings
 
 
 class Crew(Protocol):
@@ -29,12 +30,7 @@ class Crew(Protocol):
         """Build and check each, at most so many side by side; outcomes as they come."""
 
     def rows(
-        self,
-        artifact: Artifact,
-        targets: Sequence[str],
-        bench: BenchSettings,
-        profiles: Path,
-        progress: Callable[[str, float], None],
+        self, artifact: Artifact, settings: Settings, bench: BenchSettings, progress: Callable[[str, float], None]
     ) -> dict[str, list[BenchRow]]:
         """Every row by its machine's slug. What no profile holds is measured first, and written there.
 
@@ -81,11 +77,8 @@ class LocalCrew:
         return outcomes(orders, workers)
 
     def rows(
-        self,
-        artifact: Artifact,
-        targets: Sequence[str],
-        bench: BenchSettings,
-        profiles: Path,
-        progress: Callable[[str, float], None],
+        self, artifact: Artifact, settings: Settings, bench: BenchSettings, progress: Callable[[str, float], None]
     ) -> dict[str, list[BenchRow]]:
-        return {hardware.detect().slug: measured(artifact, targets, bench, profiles, self.locks, progress)}
+        return {
+            hardware.detect().slug: measured(artifact, settings.targets, bench, settings.profiles, self.locks, progress)
+        }

@@ -174,7 +174,7 @@ def _benched(
     assert settings.bench is not None
     try:
         artifact = read_artifact(Path(result.artifact))
-        found = crew.rows(artifact, settings.targets, settings.bench, settings.profiles, progress)
+        found = crew.rows(artifact, settings, settings.bench, progress)
     except MbexportError as error:
         return msgspec.structs.replace(result, error=f"not measured: {error}")
     rows = [row for each in found.values() for row in each]
