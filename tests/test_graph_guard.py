@@ -48,6 +48,29 @@ def simplified(graph_pass: ir.passes.InPlacePass) -> Any:
     return simplify(small(), FEEDS, limit_db=LIMIT_DB, passes=[graph_pass])
 
 
+class Liar(ir.passes.InPlacePass):
+    """Says that it changed nothing."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        next(iter(model.graph)).op_type = "Sub"
+        return ir.passes.PassResult(model, modified=False)
+
+
+class Undecided(Liar):
+    """Declines after it has begun."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        super().call(model)
+        raise ir.passes.PreconditionError("not like this")
+
+
+@pytest.mark.parametrize("untrue", [Liar(), Undecided()])
+def test_a_pass_that_says_it_changed_nothing_changes_nothing(untrue: ir.passes.InPlacePass) -> None:
+    graph, report = simplified(untrue)
+    assert not report.passes[0].modified
+    assert ir.to_proto(graph).graph == small().graph
+
+
 @pytest.mark.parametrize(
     ("wrong", "reason"), [(ScaleBias(), "SQNR"), (Crash(), "does not apply"), (Unloadable(), "NoSuchOperator")]
 )

@@ -78,6 +78,19 @@ def test_contents_differ_where_a_constant_does(name: str) -> None:
     assert tools.Contents(whole) != before
 
 
+def test_a_model_comes_back_as_it_was() -> None:
+    whole = model()
+    before, kept = ir.to_proto(whole), tools.Contents(whole)
+    for node in list(whole.graph):
+        node.op_type = "Identity"
+    for value in whole.graph.initializers.values():
+        value.const_value = ir.tensor(np.zeros(1, np.float32), name=value.name)
+    whole.graph.inputs.clear()
+    for back in (kept.restored(), kept.restored()):
+        assert ir.to_proto(back) == before
+        assert tools.Contents(back) == kept
+
+
 def clashing() -> ir.Model:
     """A pass added the initializers ``y`` and ``y_1`` to a graph whose result is called ``y``."""
     graph = helper.make_graph(

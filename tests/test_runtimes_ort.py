@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mbexport.errors import MissingDeviceError
 from mbexport.runtimes import SessionOptions, resolve_targets
 from mbexport.runtimes.ort import OrtRuntime
+from mbexport.runtimes.ort_calls import import_onnxruntime, silent_options
 from tests.tiny import TinyNetwork, pictures
 
 if TYPE_CHECKING:
@@ -86,3 +88,13 @@ def test_cuda_pins_float32_for_parity_only(mode: Mode, precision: str, model: Pa
         assert session.facts().precision == precision
         assert "cuda" in session.facts().placement
         session.bind({"input": pictures(1)})()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be confined to CPUs here")
+def test_a_confined_process_is_not_given_the_machines_threads() -> None:
+    ort, allowed = import_onnxruntime(), os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert silent_options(ort).intra_op_num_threads == 1
+    finally:
+        os.sched_setaffinity(0, allowed)

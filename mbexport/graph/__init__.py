@@ -20,7 +20,7 @@ from mbexport.graph.fold_scale import FoldScale
 from mbexport.graph.fuse_hard_sigmoid import FuseHardSigmoid
 from mbexport.graph.fuse_hard_swish import FuseHardSwish
 from mbexport.graph.global_pool import GlobalPool
-from mbexport.graph.guard import PassStep, census, guarded, run_model
+from mbexport.graph.guard import PassStep, census, checked, guarded
 from mbexport.graph.layout import channels_first
 from mbexport.graph.name_nodes import NameNodes
 from mbexport.graph.opset import RaiseOpset
@@ -120,7 +120,7 @@ def openvino_variant(
         feeds: as there.
         limit_db: as there.
     """
-    variant, steps = _run([SpellOutHardSwish(), NameNodes()], model, feeds, limit_db, None, None)
+    variant, steps = _run([SpellOutHardSwish(), NameNodes()], model.clone(), feeds, limit_db, None, None)
     report = steps[0].report
     return (variant if report.modified else None), report
 
@@ -133,16 +133,15 @@ def _run(
     progress: Callable[[str], None] | None,
     observe: Callable[[PassStep], None] | None,
 ) -> tuple[ir.Model, list[PassStep]]:
-    """Each pass guarded by the outputs of the graph before it."""
-    outputs: Mapping[str, NDArray[Any]] = run_model(model, feeds)
-    steps = []
+    """Each pass guarded by the outputs of the graph before it. ``model`` is used up."""
+    so_far, steps = checked(model, feeds), []
     for number, graph_pass in enumerate(sequence, start=1):
         if progress is not None:
             progress(type(graph_pass).__name__)
-        before = census(model)
-        done = guarded(graph_pass, model, feeds, outputs, limit_db)
-        model, outputs = done.model, done.outputs
+        before = census(so_far.model)
+        done = guarded(graph_pass, so_far, feeds, limit_db)
+        so_far = done.checked
         steps.append(PassStep(number, len(sequence), done.report, before, done.ops_after, done.error))
         if observe is not None:
             observe(steps[-1])
-    return model, steps
+    return so_far.model, steps

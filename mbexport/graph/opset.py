@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, version_converter
 from onnx_ir.passes import common
 
 from mbexport.errors import EngineError, SpecError
-from mbexport.runtimes.ort_calls import engine_errors, import_onnxruntime
+from mbexport.runtimes.ort_calls import engine_errors, import_onnxruntime, silent_options
 from mbexport.spec import MAX_NATIVE_OPSET, MIN_OPSET
 
 if TYPE_CHECKING:
@@ -83,15 +83,13 @@ def newest_opset() -> int:
 
 def _loads(opset: int) -> bool:
     ort = import_onnxruntime()
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", ends[:1], ends[1:])
     imports = [helper.make_opsetid("", opset)]
     model = helper.make_model(graph, opset_imports=imports, ir_version=ir_version(opset))
     try:
         with engine_errors("probe"):
-            ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            ort.InferenceSession(model.SerializeToString(), silent_options(ort), providers=["CPUExecutionProvider"])
     except EngineError:
         return False
     return True

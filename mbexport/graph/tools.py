@@ -216,10 +216,24 @@ def _large_constant(value: ir.Value) -> ir.TensorProtocol | None:
 
 
 class Contents:
-    """A model's state, to compare with a later one: equal only where nothing was changed in between."""
+    """A model's state: to go back to, or to compare with a later one, equal only where nothing was changed between."""
 
     def __init__(self, model: ir.Model) -> None:
         self.proto, self.constants = light_proto(model)
+        self._order = tuple(model.graph.initializers)
+
+    def restored(self) -> ir.Model:
+        """A model in this state, whatever has become of that which it was taken of."""
+        model = ir.from_proto(self.proto)
+        graph = model.graph
+        values = dict(graph.initializers)
+        for value in [value for value in graph.inputs if value.name in self.constants]:
+            graph.inputs.remove(value)
+            value.const_value = self.constants[value.name or ""]
+            values[value.name or ""] = value
+        graph.initializers.clear()
+        graph.initializers.update((name, values[name]) for name in self._order)
+        return model
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Contents) or self.constants.keys() != other.constants.keys():

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 from mbexport.errors import ArtifactError
-from mbexport.runtimes.ort_calls import SILENT, engine_errors, import_onnxruntime
+from mbexport.runtimes.ort_calls import engine_errors, import_onnxruntime, silent_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -76,6 +76,4 @@ def _session(
         ],
     )
     model = helper.make_model(graph, opset_imports=list(opsets), ir_version=_IR_VERSION)
-    options = ort.SessionOptions()
-    options.log_severity_level = SILENT
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(model.SerializeToString(), silent_options(ort), providers=["CPUExecutionProvider"])

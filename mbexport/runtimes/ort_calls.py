@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mbexport.errors import ArtifactError, EngineError, MissingPackageError
+from mbexport.hardware import usable_threads
 from mbexport.runtimes import raise_interrupt
 
 if TYPE_CHECKING:
@@ -44,6 +45,17 @@ def import_onnxruntime() -> ModuleType:
     return module
 
 
+def silent_options(ort: ModuleType) -> Any:
+    """Session options without log lines, and with the threads that this process may use.
+
+    ONNX Runtime would take the machine's cores, whatever the process is confined to, and pin its threads to them.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = SILENT
+    options.intra_op_num_threads = usable_threads().threads
+    return options
+
+
 def run_unoptimized(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Outputs by name on the CPU, ONNX Runtime's graph optimizer off so that this graph and no other is run.
 
@@ -51,9 +63,8 @@ def run_unoptimized(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -
         ArtifactError, EngineError: ONNX Runtime cannot load or run the model.
     """
     ort = import_onnxruntime()
-    options = ort.SessionOptions()
+    options = silent_options(ort)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = SILENT
     with engine_errors("ONNX Runtime refuses the graph"):
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
