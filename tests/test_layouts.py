@@ -18,7 +18,9 @@ from mbexport.artifact import MANIFEST, read_artifact, read_reference
 from mbexport.bundle.layouts.network import network_of
 from mbexport.bundle.layouts.write import Layout, write_layout
 from mbexport.errors import InputError, OutputError, UnprovenError
+from mbexport.pipeline import build
 from mbexport.profiles import write_profile
+from mbexport.spec import ExportOptions, ModelSpec
 from tests.measured import HARDWARE, measurement, profile, replicate
 from tests.test_bundle import wrong
 from tests.test_cli_results import invoke
@@ -101,6 +103,49 @@ def test_ovms(laid_out: Path, small_artifact: Artifact) -> None:
     assert [path.name for path in versions.iterdir() if path.is_dir()] == ["1"], "versions are positive numbers"
     answers = of_openvino(versions / "1" / "model.xml", reference.inputs["input"], entry["config"]["plugin_config"])
     np.testing.assert_allclose(answers, reference.keras_float32["predictions"], atol=1e-5)
+
+
+FORMS: dict[str, tuple[ModelSpec, dict[str, Any]]] = {
+    "uint8 nchw": (ModelSpec(variant="v2", alpha=0.35, height=64, width=96), {"input_type": "uint8", "layout": "nchw"}),
+    "features of any size": (ModelSpec(variant="v2", alpha=0.35, height=None, width=None, include_top=False), {}),
+    "opset 13, batch 2": (
+        ModelSpec(variant="small", minimalistic=True, height=64, width=64),
+        {"opset": 13, "batch": 2},
+    ),
+}
+TRITONS = {"uint8": 2, "float32": 11}
+"""TYPE_UINT8 and TYPE_FP32 in model_config.proto."""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_served(form: str, tmp_path: Path) -> None:
+    import onnxruntime as ort
+
+    spec, export = FORMS[form]
+    artifact = build(spec, export=ExportOptions(**export), out=tmp_path).artifact
+    for layout in ("triton", "ovms", "openvino-ir"):
+        write_layout([artifact], tmp_path / layout, layout, ["ort:cpu"])
+    own, output = artifact.manifest.input, artifact.manifest.outputs[0]
+    document = json.loads((tmp_path / "ovms" / "config.json").read_text())
+    jsonschema.validate(document, SCHEMA)
+    (served,) = (tmp_path / "ovms").rglob("model.xml")
+    triton = {name: tmp_path / "triton" / f"{artifact.manifest.slug}_{name}" for name in ("onnxruntime", "openvino")}
+    for reference in read_reference(artifact).each:
+        pictures, expected = reference.inputs[own.name], reference.keras_float32[output.name]
+        session = ort.InferenceSession(triton["onnxruntime"] / "1" / "model.onnx")
+        size = own.shape[0] or len(pictures)
+        parts = [pictures[at : at + size] for at in range(0, len(pictures), size)]
+        answers = {"triton's onnxruntime": np.concatenate([session.run(None, {own.name: part})[0] for part in parts])}
+        for path in (triton["openvino"] / "1" / "model.xml", served, tmp_path / "openvino-ir" / "model.xml"):
+            answers[str(path)] = of_openvino(path, pictures)
+        for name, found in answers.items():
+            np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max(), err_msg=name)
+    for backend, folder in triton.items():
+        config = triton_config(folder / "config.pbtxt")
+        assert config.input[0].data_type == TRITONS[own.type]
+        batch = [] if backend == "onnxruntime" and own.shape[0] is None else [own.shape[0] or 1]
+        for tensor, shape in ((config.input[0], own.shape), (config.output[0], output.shape)):
+            assert [*tensor.dims] == [*batch, *(-1 if side is None else side for side in shape[1:])]
 
 
 def test_the_schema_knows_a_misspelling(laid_out: Path) -> None:
