@@ -23,6 +23,8 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.DOTALL)
 """A path made of a URL has lost one slash. Two letters at least: one is a drive of Windows."""
 _MOST_BYTES = 2 * 2**30
 _CHUNK_BYTES = 2**20
+_copies: dict[Path, str] = {}
+"""Folder of a copy -> the URL of what it was copied from, up to its last part."""
 _WITHOUT_FOLDERS = {"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oss"}
 """Where to make a folder is to make a bucket."""
 
@@ -52,6 +54,7 @@ def local(path: Path) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="mbexport-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     target = folder / PurePosixPath(place.rstrip("/")).name
+    _copies[folder] = url.rstrip("/").rpartition("/")[0]
     with _reading(url):
         if is_file(fs, place):
             _copy(fs, place, target)
@@ -60,9 +63,17 @@ def local(path: Path) -> Path:
             return _copied_artifact(fs, place, target)
         parent = place.rstrip("/").rpartition("/")[0]
         if is_file(fs, parent):  # one artifact of a bundle: FILE/NAME
+            _copies[folder] = _copies[folder].rpartition("/")[0]
             _copy(fs, parent, folder / PurePosixPath(parent).name)
             return folder / PurePosixPath(parent).name / target.name
     raise InputError(f"{url} is neither a file nor an artifact's folder")
+
+
+def as_given(text: str) -> str:
+    """A message with the URLs that the user gave in place of the copies of what they name."""
+    for folder, parent in _copies.items():
+        text = text.replace(str(folder), parent)
+    return text
 
 
 def filesystem(url: str) -> tuple[Any, str]:

@@ -112,6 +112,13 @@ def test_f16(here: Path) -> None:
     assert sorted(path.name for path in (here / "new").iterdir()) == ["mobile_f16"]
 
 
+def test_from_a_url(here: Path) -> None:
+    url = (here / "mobile").absolute().as_uri()
+    done = invoke("quantize", url, "--images", "images", "--precision", "f16", "--out", "new", *ORT, "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert read_artifact(here / "new" / "mobile_f16").manifest.precision == "f16"
+
+
 def with_nan(folder: Path) -> Path:
     model = mobile("Relu", top="MatMul")
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "stem/kernel")
@@ -146,6 +153,8 @@ def test_refuses(here: Path) -> None:
         (["nowhere", *images], "not an artifact"),
         ([nan, *images], "stem/kernel holds numbers that are not finite"),
         ([taken, *images], "own.txt"),
+        (["file", *images], "nothing can be put beside file: name a folder with --out"),
+        (["s3://bucket/mobile", *images], "nothing can be put beside s3://bucket/mobile: name a folder with --out"),
         (["mobile", *images, "--out", "file"], "cannot write file: "),
         ([damaged, *images], "is not the file that was built"),
         ([static, *images], "batches of 32"),

@@ -219,5 +219,9 @@ def test_the_command_line(loopback: Loopback, tmp_path: Path) -> None:
     done = invoke(*usual, "--scheduler", loopback.address)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["passed"]
-    for wrong, code in ((["--hardware", "x"], 2), (["--scheduler", loopback.address, "--workers", "2"], 2)):
+    for wrong, code in (
+        (["--hardware", "x"], 2),
+        (["--scheduler", loopback.address, "--workers", "2"], 2),
+        (["--scheduler", ""], 2),
+    ):
         assert invoke(*usual, *wrong).exit_code == code

@@ -271,5 +271,7 @@ def test_the_command_line(bundled: Path, other: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith(url)
     assert invoke("validate", url, "--runtime", "ort:cpu").exit_code == 0
+    done = invoke("validate", f"{url}/other", "--runtime", "ort:cpu")
+    assert done.stderr == f"error: {url} holds no artifact other, only tiny\n", "and not where its copy lies"
     assert invoke("publish", str(other), url).exit_code == 2
     assert invoke("publish", str(other), url, "--force").exit_code == 0

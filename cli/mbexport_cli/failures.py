@@ -27,7 +27,9 @@ def report(error: BaseException, *, verbose: bool) -> int:
 
 def _explain(error: BaseException, *, verbose: bool) -> tuple[list[str], int]:
     if isinstance(error, MbexportError):
-        return [f"error: {error}"], error.exit_code
+        from mbexport.remote import as_given
+
+        return [f"error: {as_given(str(error))}"], error.exit_code
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return ["interrupted"], INTERRUPTED
     if isinstance(error, typer.TyperException):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mbexport.errors import InputError
-from mbexport_cli.options import ArtifactFolder, Json, RuntimeOptions, Verbose, choice
+from mbexport_cli.options import Artifact, Json, RuntimeOptions, Verbose, choice
 
 EPILOG = "Example: mbexport quantize artifacts/mobilenet_v3_small_1.0_224 --images val"
 _ALL_POINTS = 100
@@ -36,7 +36,8 @@ class Made:
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder in which the new artifact's folder is made. (default: beside ARTIFACT)", metavar="DIR"
+            help="Folder in which the new artifact's folder is made. (default: beside ARTIFACT, a folder)",
+            metavar="DIR",
         ),
     ] = None
 
@@ -49,7 +50,7 @@ class Made:
 
 
 def main(
-    artifact: ArtifactFolder,
+    artifact: Artifact,
     images: Annotated[
         Path,
         typer.Option(
@@ -74,12 +75,15 @@ def main(
     from mbexport_cli.screen import screen
 
     with screen(verbose=verbose) as own:
-        from mbexport.artifact import read_artifact
+        from mbexport.bundle.opened import open_artifact
         from mbexport.quantize.kinds import Narrow
         from mbexport.quantize.run import quantize
+        from mbexport.remote import url_of
         from mbexport.runtimes import resolve_targets
 
-        opened = read_artifact(artifact)
+        if made.out is None and (url_of(artifact) or artifact.is_file() or artifact.parent.is_file()):
+            raise InputError(f"nothing can be put beside {url_of(artifact) or artifact}: name a folder with --out")
+        opened = open_artifact(artifact)
         targets = resolve_targets(where.runtime)
         with own.progress() as progress:
             report = quantize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
@@ -49,9 +50,12 @@ def cluster(address: str, machines: Sequence[str] | None = None) -> Iterator[Das
         machines: slugs of those to measure on; the only one with the resource ``bench`` by default.
 
     Raises:
+        InputError: no address.
         MissingPackageError: distributed is not installed.
         MissingError: no scheduler answers.
     """
+    if not re.fullmatch(r"\S+:\d+", address):
+        raise InputError(f"--scheduler must be an address such as tcp://10.0.0.1:8786, not {address!r}")
     try:
         import distributed
     except ImportError as error:
