@@ -15,7 +15,7 @@ from PIL import Image
 from mbexport.artifact import read_artifact
 from mbexport.bundle.archive import written
 from mbexport.bundle.make import bundle
-from mbexport.bundle.rebuild import rebuild
+from mbexport.bundle.rebuild import Given, rebuild
 from mbexport.bundle.verify import verify
 from mbexport.errors import InputError, MissingPackageError
 from mbexport.pipeline import build, convert
@@ -117,7 +117,7 @@ def test_a_weights_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give it with --weights"):
         rebuild(path, out)
     assert not out.exists()
-    report = rebuild(path, out, weights=digits.WEIGHTS)
+    report = rebuild(path, out, Given(weights=digits.WEIGHTS))
     assert report.passed
     assert report.identical
     assert verify(out, ORT).passed
@@ -128,14 +128,14 @@ def test_other_weights_are_refused(random_weights: Path, tmp_path: Path) -> None
     made = build(digits.SPEC, weights=str(digits.WEIGHTS), out=tmp_path)
     path = lied(shipped(tmp_path, made.artifact), lambda document: document["weights"].update(sha256="0" * 64))
     with pytest.raises(InputError, match="is not the file that"):
-        rebuild(path, tmp_path / "again.zip", weights=digits.WEIGHTS)
+        rebuild(path, tmp_path / "again.zip", Given(weights=digits.WEIGHTS))
 
 
 def test_a_users_own_network(tmp_path: Path) -> None:
     model = user_models.with_weights(user_models.few_layers(user_models.keras3()))
     saved = user_models.saved(model, tmp_path / "own.keras")
     path = shipped(tmp_path, convert(saved, out=tmp_path, input_range=(-1, 1)).artifact)
-    report = rebuild(path, tmp_path / "again.zip", weights=saved)
+    report = rebuild(path, tmp_path / "again.zip", Given(weights=saved))
     assert report.passed
     assert report.identical
 
@@ -150,7 +150,7 @@ def test_a_narrower_sibling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pre
     both = shipped(tmp_path, exact, narrow)
     with pytest.raises(InputError, match="--images"):
         rebuild(both, tmp_path / "again.zip")
-    report = rebuild(both, tmp_path / "again.zip", images=images)
+    report = rebuild(both, tmp_path / "again.zip", Given(images=images))
     assert {part.result for part in report.parts} == {"same"}
     assert report.identical
     assert narrow.manifest.derivation is not None
@@ -158,7 +158,7 @@ def test_a_narrower_sibling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pre
     next(path for path in images.iterdir() if hashlib.sha256(path.read_bytes()).hexdigest() == used).unlink()
     (images / "dangling.png").symlink_to("nowhere")
     with pytest.raises(InputError, match="lacks 1 of the"):
-        rebuild(both, tmp_path / "again.zip", images=images)
+        rebuild(both, tmp_path / "again.zip", Given(images=images))
 
 
 def test_a_narrower_artifact_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,4 +168,33 @@ def test_a_narrower_artifact_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     exact = build(spec, export=ExportOptions(), out=tmp_path).artifact
     images = photographs(tmp_path / "images", 32)
     narrow = read_artifact(Path(quantize(exact, images, ORT, precision="f16").artifact))
-    assert rebuild(shipped(tmp_path, narrow), tmp_path / "again.zip", images=images).identical
+    assert rebuild(shipped(tmp_path, narrow), tmp_path / "again.zip", Given(images=images)).identical
+
+
+def test_a_users_own_network_as_it_was_converted(tmp_path: Path) -> None:
+    """Of an open size, with code in it, its range put inside: the manifest has the first, the user the others."""
+    keras = user_models.keras3()
+    body = user_models.few_layers(keras, (None, None, 3))
+    doubled = keras.layers.Lambda(lambda x: x * 2.0, name="doubled")(body.output)
+    saved = user_models.saved(user_models.with_weights(keras.Model(body.input, doubled)), tmp_path / "own.keras")
+    uint8 = ExportOptions(input_type="uint8")
+    made = convert(saved, out=tmp_path, export=uint8, size=(32, 48), input_range=(0.0, 1.0), allow_unsafe=True)
+    path = shipped(tmp_path, made.artifact)
+    with pytest.raises(InputError, match="--allow-unsafe"):
+        rebuild(path, tmp_path / "again.zip", Given(saved, input_range=(0.0, 1.0)))
+    assert not rebuild(path, tmp_path / "again.zip", Given(saved, allow_unsafe=True)).passed
+    assert rebuild(path, tmp_path / "again.zip", Given(saved, input_range=(0.0, 1.0), allow_unsafe=True)).identical
+
+
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [
+        (Given(weights=Path("w")), "--weights is for artifacts made of a file"),
+        (Given(images=Path("i")), "--images is for int8 and f16 artifacts"),
+        (Given(input_range=(0.0, 1.0)), "--input-range is for networks of a user's own"),
+        (Given(allow_unsafe=True), "--allow-unsafe is for networks of a user's own"),
+    ],
+)
+def test_what_nothing_reads_is_refused(random_weights: Path, given: Given, option: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{option}, and this bundle has none"):
+        rebuild(random_weights, tmp_path / "again.zip", given)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mbexport.errors import InputError
-from mbexport_cli.options import ExportGroup, Json, Strict, VerboseBuild
+from mbexport_cli.options import AllowUnsafe, ExportGroup, InputRange, Json, Strict, VerboseBuild, bounds
 
 EPILOG = "Example: mbexport convert flowers.keras --labels flowers.txt"
 
@@ -27,22 +27,8 @@ class ReadingOptions:
             rich_help_panel="Model",
         ),
     ] = None
-    input_range: Annotated[
-        str | None,
-        typer.Option(
-            help="What the model expects 0..255 to be brought to: 0,255 or -1,1 or 0,1. (default: read off its graph)",
-            metavar="LOW,HIGH",
-            rich_help_panel="Model",
-        ),
-    ] = None
-    allow_unsafe: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unsafe",
-            help="Run the code that a file brings: Lambda layers, functions by name. For sources that you trust.",
-            rich_help_panel="Model",
-        ),
-    ] = False
+    input_range: InputRange = None
+    allow_unsafe: AllowUnsafe = False
 
 
 def main(
@@ -62,7 +48,7 @@ def main(
     A MobileNet with any usual head, frozen or not; each graph pass is checked against the step before it, and the whole
     against the framework in float64. Other image networks may convert too, outside the tested grid.
     """
-    export, size, bounds = form.options(), _size(reading.resolution), _bounds(reading.input_range)
+    export, size, expected = form.options(), _size(reading.resolution), bounds(reading.input_range)
     from mbexport_cli import documents, render
     from mbexport_cli.screen import screen
 
@@ -74,7 +60,7 @@ def main(
                 model,
                 name=reading.name,
                 size=size,
-                input_range=bounds,
+                input_range=expected,
                 allow_unsafe=reading.allow_unsafe,
                 export=export,
                 out=form.out,
@@ -98,13 +84,3 @@ def _size(resolution: str | None) -> tuple[int, int] | None:
     if min(height, width) < 1:
         raise InputError(f"resolution must be at least 1x1 pixels, not {height}x{width}")
     return height, width
-
-
-def _bounds(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"--input-range must be two numbers such as -1,1, not {text!r}") from None
-    return low, high

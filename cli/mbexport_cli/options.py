@@ -44,6 +44,22 @@ Artifact = Annotated[
 ArtifactFolder = Annotated[
     Path, typer.Argument(help="An artifact folder, as `mbexport build` makes it.", metavar="ARTIFACT")
 ]
+InputRange = Annotated[
+    str | None,
+    typer.Option(
+        help="What the model expects 0..255 to be brought to: 0,255 or -1,1 or 0,1. (default: read off its graph)",
+        metavar="LOW,HIGH",
+        rich_help_panel="Model",
+    ),
+]
+AllowUnsafe = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unsafe",
+        help="Run the code that a file brings: Lambda layers, functions by name. For sources that you trust.",
+        rich_help_panel="Model",
+    ),
+]
 Profiles = Annotated[Path, typer.Option(help="Folder of measured profiles, made when needed.", metavar="DIR")]
 
 
@@ -169,3 +185,14 @@ def _batch(text: str) -> int | None:
     if not text.removeprefix("-").isdecimal():
         raise SpecError(f"batch must be 'dynamic' or a number such as 1, not {text!r}")
     return int(text)
+
+
+def bounds(input_range: str | None) -> tuple[float, float] | None:
+    """``-1,1`` as two numbers."""
+    if input_range is None:
+        return None
+    try:
+        low, high = (float(part) for part in input_range.split(","))
+    except ValueError:
+        raise InputError(f"--input-range must be two numbers such as -1,1, not {input_range!r}") from None
+    return low, high

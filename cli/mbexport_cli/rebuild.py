@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mbexport_cli.options import Json, Verbose
+from mbexport_cli.options import AllowUnsafe, InputRange, Json, Verbose, bounds
 
 EPILOG = "Example: mbexport rebuild small.zip -o small-again.zip"
 
@@ -15,13 +15,18 @@ def main(
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.", metavar="FILE")],
     weights: Annotated[
         Path | None,
-        typer.Option(help="The file that the weights came from, where they are not random.", metavar="FILE"),
+        typer.Option(
+            help="The file that the weights came from, where they are not random; or the user's own model.",
+            metavar="FILE",
+        ),
     ] = None,
     images: Annotated[
         Path | None,
         typer.Option(help="Folder with the pictures that calibrated an int8 or f16 artifact.", metavar="DIR"),
     ] = None,
+    input_range: InputRange = None,
     *,
+    allow_unsafe: AllowUnsafe = False,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -34,11 +39,12 @@ def main(
     from mbexport_cli.screen import screen
 
     with screen(verbose=verbose) as own:
-        from mbexport.bundle.rebuild import rebuild
+        from mbexport.bundle.rebuild import Given, rebuild
         from mbexport.remote import local
 
         with own.progress() as progress:
-            report = rebuild(local(bundle), out, weights=weights, images=images, progress=progress)
+            given = Given(weights, images, bounds(input_range), allow_unsafe=allow_unsafe)
+            report = rebuild(local(bundle), out, given, progress=progress)
         own.result(report, render.rebuilt(report), json=json)
     if not report.passed:
         raise typer.Exit(1)

@@ -4,42 +4,30 @@ from __future__ import annotations
 
 import importlib.metadata
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from mbexport import serde
-from mbexport.artifact import LABELS, MODEL, read_artifact, read_reference
+from mbexport.artifact import LABELS, read_artifact, read_reference
+from mbexport.bundle.compared import RebuiltPart, compared
 from mbexport.bundle.evidence import read_evidence
 from mbexport.bundle.golden import bmp
 from mbexport.bundle.make import Contents, write
 from mbexport.bundle.unpack import unpacked
-from mbexport.compare import sqnr_db
 from mbexport.errors import BundleError, InputError, MissingPackageError
-from mbexport.outputs import comparable
+from mbexport.spec import SPATIAL_AXES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
 
     from mbexport.artifact import Artifact
     from mbexport.bundle.unpack import Unpacked
     from mbexport.manifest import Manifest
-    from mbexport.reference import Reference
 
 _MADE_HERE = ("random", "imagenet")
-LEAST_FLOAT32_DB, LEAST_FLOAT64_DB = 100.0, 200.0
-"""What other kernels and thread counts leave of Keras's answers: 118 dB and 290 dB were the least seen."""
-
-
-class RebuiltPart(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that must come out again."""
-
-    artifact: str
-    part: str
-    result: Literal["same", "within tolerance", "differs"]
-    detail: str | None = None
 
 
 class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,21 +40,29 @@ class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
     parts: list[RebuiltPart]
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a manifest names or describes and does not hold."""
+
+    weights: Path | None = None
+    """The file that the weights came from, where they are not random or Keras's own."""
+    images: Path | None = None
+    """A folder with the pictures that calibrated an int8 or f16 artifact."""
+    input_range: tuple[float, float] | None = None
+    """As :func:`mbexport.pipeline.convert` was given it, of a network that rescales inside; its graph says it else."""
+    allow_unsafe: bool = False
+    """Run the code in ``weights``, as there."""
+
+
 def rebuild(
-    path: Path,
-    out: Path,
-    *,
-    weights: Path | None = None,
-    images: Path | None = None,
-    progress: Callable[[str], None] | None = None,
+    path: Path, out: Path, given: Given | None = None, *, progress: Callable[[str], None] | None = None
 ) -> RebuildReport:
     """Build every artifact of a bundle again, compare, and write the bundle anew with the old evidence, unsigned.
 
     Args:
         path: the bundle.
         out: the file to write; written whether it passes or not, for it shows what came out.
-        weights: the file that the weights came from, where they are not random or Keras's own.
-        images: a folder with the pictures that calibrated an int8 or f16 artifact.
+        given: what it takes besides the bundle.
         progress: told what is being done.
 
     Raises:
@@ -77,7 +73,7 @@ def rebuild(
         MissingPackageError: the ``build`` extra, or a tool of the version that it was made with, is not installed.
         OutputError: ``out`` cannot be written to.
     """
-    tell = progress or (lambda _message: None)
+    tell, given = progress or (lambda _message: None), given or Given()
     if out.exists() and path.exists() and out.samefile(path):
         raise InputError(f"--out {out} is the bundle itself; give the new one another name")
     serde.refuse_unwritable(out.absolute().parent)
@@ -85,10 +81,11 @@ def rebuild(
         for artifact in old.artifacts:
             _refuse_other_name(path, artifact.manifest)
             _refuse_other_tools(artifact.manifest)
-            _refuse_missing(artifact.manifest, weights, images)
-        builder = _Builder(Path(folder), weights, images, tell)
+            _refuse_missing(artifact.manifest, given)
+        _refuse_needless([artifact.manifest for artifact in old.artifacts], given)
+        builder = _Builder(Path(folder), given, tell)
         fresh = [builder.artifact(artifact) for artifact in old.artifacts]
-        parts = [part for pair in zip(old.artifacts, fresh, strict=True) for part in _compared(*pair)]
+        parts = [part for pair in zip(old.artifacts, fresh, strict=True) for part in compared(*pair)]
         report = write(_contents(old, fresh), out, None)
     return RebuildReport(
         passed=all(part.result != "differs" for part in parts),
@@ -129,21 +126,43 @@ def _refuse_other_tools(manifest: Manifest) -> None:
             )
 
 
-def _refuse_missing(manifest: Manifest, weights: Path | None, images: Path | None) -> None:
+def _refuse_missing(manifest: Manifest, given: Given) -> None:
     """What would only show after the minutes that building takes."""
-    if manifest.weights.kind not in _MADE_HERE and weights is None:
+    if manifest.weights.kind not in _MADE_HERE and given.weights is None:
         origin = manifest.weights
         named = f"{origin.file or 'a file'} (sha256 {(origin.sha256 or '')[:12]}...)"
         raise InputError(f"{manifest.slug} was made of {named}: give it with --weights")
-    if manifest.derivation is not None and images is None:
+    if manifest.derivation is not None and given.images is None:
         raise InputError(f"{manifest.slug} was calibrated on pictures: give their folder with --images")
+
+
+def _refuse_needless(manifests: Sequence[Manifest], given: Given) -> None:
+    own = any(manifest.spec is None for manifest in manifests)
+    made_of_files = any(manifest.weights.kind not in _MADE_HERE for manifest in manifests)
+    calibrated = any(manifest.derivation is not None for manifest in manifests)
+    for option, value, is_read, what in (
+        ("--weights", given.weights, made_of_files, "artifacts made of a file"),
+        ("--images", given.images, calibrated, "int8 and f16 artifacts"),
+        ("--input-range", given.input_range, own, "networks of a user's own"),
+        ("--allow-unsafe", given.allow_unsafe or None, own, "networks of a user's own"),
+    ):
+        if value is not None and not is_read:
+            raise InputError(f"{option} is for {what}, and this bundle has none")
+
+
+def _size(manifest: Manifest) -> tuple[int, int]:
+    """Height and width of a user's own network."""
+    height, width = (manifest.input.shape[axis] for axis in SPATIAL_AXES[manifest.input.layout])
+    if height is None or width is None:
+        raise InputError(f"{manifest.slug} has neither a spec nor a size of its own to be made in")
+    return height, width
 
 
 class _Builder:
     """Builds artifacts in one folder, a float32 one once, whatever is made of it."""
 
-    def __init__(self, folder: Path, weights: Path | None, images: Path | None, tell: Callable[[str], None]) -> None:
-        self._folder, self._weights, self._images, self._tell = folder, weights, images, tell
+    def __init__(self, folder: Path, given: Given, tell: Callable[[str], None]) -> None:
+        self._folder, self._given, self._tell = folder, given, tell
         self._built: dict[str, Artifact] = {}
 
     def artifact(self, old: Artifact) -> Artifact:
@@ -156,9 +175,9 @@ class _Builder:
         source = self._float32(old, manifest.slug.removesuffix(f"_{manifest.precision}"))
         if source.sha256 != manifest.derivation.source_sha256:
             raise InputError(f"{manifest.slug} was made of another float32 network than its manifest leads to")
-        assert self._images is not None, "refused before"
+        assert self._given.images is not None, "refused before"
         self._tell(f"make {manifest.slug}")
-        models = made_again(source, manifest.derivation, self._images)
+        models = made_again(source, manifest.derivation, self._given.images)
         return write_narrower(source, self._folder / manifest.slug, manifest.precision, models, manifest.derivation)
 
     def _float32(self, old: Artifact, slug: str) -> Artifact:
@@ -188,29 +207,31 @@ class _Builder:
                 progress=tell,
             )
         else:
-            assert self._weights is not None, "refused before"
-            contract = manifest.input
+            assert self._given.weights is not None, "refused before"
             made = convert(
-                self._weights,
+                self._given.weights,
                 name=slug,
+                size=_size(manifest),
+                allow_unsafe=self._given.allow_unsafe,
                 export=manifest.export,
                 out=out,
                 labels=labels,
                 golden=golden,
-                input_range=None if manifest.export.rescales_inside else contract.range,
+                input_range=self._given.input_range
+                or (None if manifest.export.rescales_inside else manifest.input.range),
                 progress=tell,
             )
         artifact = read_artifact(made.artifact.path)
         if artifact.manifest.weights.sha256 != manifest.weights.sha256:
-            raise InputError(f"--weights {self._weights} is not the file that {slug} was made of, by its sha256")
+            raise InputError(f"--weights {self._given.weights} is not the file that {slug} was made of, by its sha256")
         return artifact
 
     def _named_weights(self, manifest: Manifest) -> str:
         kind = manifest.weights.kind
         if kind in _MADE_HERE:
             return kind
-        assert self._weights is not None, "refused before"
-        source = self._weights
+        assert self._given.weights is not None, "refused before"
+        source = self._given.weights
         return str(source) if kind == "keras-file" else f"{kind}:{source}"
 
     def _golden(self, old: Artifact) -> Path | None:
@@ -222,45 +243,3 @@ class _Builder:
         for number, kept in enumerate(read_reference(old).golden):
             (folder / f"{number}.bmp").write_bytes(bmp(kept.picture, old.manifest.input))
         return folder
-
-
-def _compared(old: Artifact, fresh: Artifact) -> Iterator[RebuiltPart]:
-    slug = old.manifest.slug
-
-    def part(name: str, *, same: bool) -> RebuiltPart:
-        return RebuiltPart(artifact=slug, part=name, result="same" if same else "differs")
-
-    for name in sorted({MODEL, *old.manifest.models.values()}):
-        yield part(name, same=old.manifest.files[name] == fresh.manifest.files.get(name))
-    contracts = [(one.manifest.input, one.manifest.outputs) for one in (old, fresh)]
-    yield part("contract", same=contracts[0] == contracts[1])
-    yield part(LABELS, same=old.manifest.files.get(LABELS) == fresh.manifest.files.get(LABELS))
-    yield _references(old, fresh)
-
-
-def _references(old: Artifact, fresh: Artifact) -> RebuiltPart:
-    """Keras's answers again, on the same inputs; each number of them may stand so far from the old one."""
-    slug, name = old.manifest.slug, "reference"
-    pairs = list(zip(read_reference(old).each, read_reference(fresh).each, strict=False))
-    if len(read_reference(old).each) != len(read_reference(fresh).each) or not all(
-        _same_inputs(*pair) for pair in pairs
-    ):
-        return RebuiltPart(artifact=slug, part=name, result="differs", detail="other inputs")
-    worst: list[tuple[float, str]] = []
-    for output in old.manifest.outputs:
-        for was, now in pairs:
-            for kind, least in (("keras_float32", LEAST_FLOAT32_DB), ("keras_float64", LEAST_FLOAT64_DB)):
-                arrays = [getattr(one, kind)[output.name] for one in (was, now)]
-                distance = sqnr_db(*comparable(output, *arrays))
-                worst.append((distance - least, f"{output.name}, {kind}: {distance:.1f} dB, least {least:g}"))
-    margin, detail = min(worst)
-    if margin == np.inf:
-        return RebuiltPart(artifact=slug, part=name, result="same")
-    result: Literal["within tolerance", "differs"] = "within tolerance" if margin >= 0 else "differs"
-    return RebuiltPart(artifact=slug, part=name, result=result, detail=detail)
-
-
-def _same_inputs(was: Reference, now: Reference) -> bool:
-    return set(was.inputs) == set(now.inputs) and all(
-        np.array_equal(array, now.inputs[name]) for name, array in was.inputs.items()
-    )
