@@ -17,7 +17,8 @@ from mbexport.bench import rows_of
 from mbexport.profiles import list_profiles
 
 if TYPE_CHECKING:
-    from mbexport.profile import LatencyProfile, Mode
+    from mbexport.profile import LatencyProfile
+    from mbexport.quantities import Mode
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

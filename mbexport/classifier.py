@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mbexport.artifact import Artifact
     from mbexport.labels import Label
     from mbexport.manifest import InputContract, OutputContract
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
     from mbexport.runtimes import Session
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mbexport.artifact import Artifact
     from mbexport.classifier import Classifier
     from mbexport.manifest import InputContract, OutputContract
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
 
     Progress = Callable[[int, int], None]
 

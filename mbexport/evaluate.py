@@ -16,7 +16,7 @@ from mbexport.errors import ArtifactError, DocumentError, InputError
 from mbexport.folders import labelled_set, take_evenly
 from mbexport.images import picture_size
 from mbexport.predict import FailedPicture, none_readable
-from mbexport.profile import Mode
+from mbexport.quantities import Mode
 from mbexport.shares import paired_drop, wilson_interval
 
 if TYPE_CHECKING:

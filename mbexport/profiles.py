@@ -23,7 +23,8 @@ from mbexport.samples import unpacked
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from mbexport.profile import Hardware, Replicate, TunedConfiguration
+    from mbexport.profile import Hardware, Replicate
+    from mbexport.tuned import TunedConfiguration
 
 if sys.platform != "win32":
     import fcntl

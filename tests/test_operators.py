@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mbexport.artifact import Artifact
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
 
 PICTURE = {"input": (1, 8, 8, 3)}
 ENGINES = ("ort", "openvino")

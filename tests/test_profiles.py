@@ -4,7 +4,7 @@ import base64
 import json
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mbexport import catalog, serde
 from mbexport import samples as samples_module
 from mbexport.errors import DocumentError, InputError, OutputError
-from mbexport.profile import SCHEMA_VERSION, TunedConfiguration
+from mbexport.profile import SCHEMA_VERSION
 from mbexport.profiles import (
     LONGEST_SAMPLE_NS,
     list_profiles,
@@ -30,6 +30,9 @@ from mbexport.profiles import (
 from mbexport.samples import packed, unpacked
 from tests.measured import HARDWARE, measurement, profile, replicate
 from tests.tuned import tuned
+
+if TYPE_CHECKING:
+    from mbexport.tuned import TunedConfiguration
 
 
 @given(st.lists(st.integers(1, LONGEST_SAMPLE_NS), min_size=1, max_size=50), st.text(max_size=50))

@@ -29,9 +29,10 @@ from mbexport.analysis.report.page import html_page, plotly_source
 from mbexport.analysis.report.parts import inside_script
 from mbexport.analysis.report.tuned import tuned_table
 from mbexport.errors import InputError
-from mbexport.profile import AccuracyCheck, ColdStart, LatencyProfile, Measurement, Scenario
+from mbexport.profile import ColdStart, LatencyProfile, Measurement, Scenario
 from mbexport.profiles import write_profile
 from mbexport.spec import ModelSpec
+from mbexport.tuned import AccuracyCheck
 from mbexport_cli.app import app
 from tests.measured import HARDWARE, measurement, profile, replicate
 from tests.tuned import tuned

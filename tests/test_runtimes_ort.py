@@ -17,7 +17,7 @@ from tests.tiny import TinyNetwork, pictures
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
 
 
 def cuda_is_here() -> bool:

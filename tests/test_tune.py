@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from mbexport.artifact import Artifact
     from mbexport.bench.plan import Cell, WorkerAnswer, WorkerPlan
-    from mbexport.profile import Objective
     from mbexport.tune.run import TuneReport
+    from mbexport.tuned import Objective
 
 TARGETS = ["ort:cpu", "openvino:cpu"]
 

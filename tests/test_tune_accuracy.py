@@ -13,7 +13,6 @@ import pytest
 from mbexport.artifact import write_artifact
 from mbexport.errors import EngineError, InputError
 from mbexport.manifest import OutputContract
-from mbexport.profile import AccuracyCheck
 from mbexport.quantize.shown import FEW_PICTURES
 from mbexport.reference import Reference
 from mbexport.tune.accuracy import judge_all
@@ -21,6 +20,7 @@ from mbexport.tune.exactness import require_same_classes
 from mbexport.tune.judging import check_sqnr
 from mbexport.tune.variants import family, variants_of
 from mbexport.tune.yardstick import PictureYardstick, SqnrYardstick, yardstick
+from mbexport.tuned import AccuracyCheck
 from tests.colours import (
     COLOURS,
     LABELS,

@@ -12,12 +12,13 @@ import pytest
 from mbexport.bench.opening import open_cell
 from mbexport.bench.table import table_text
 from mbexport.errors import EngineError, InputError
-from mbexport.profile import AccuracyCheck, ThreadPlan
+from mbexport.profile import ThreadPlan
 from mbexport.runtimes import SessionOptions, load_engine
 from mbexport.tune.accuracy import Judged
 from mbexport.tune.candidates import Candidate, first_candidates, with_options
 from mbexport.tune.run import TuneSettings, tune
 from mbexport.tune.variants import Variant, variants_of
+from mbexport.tuned import AccuracyCheck
 from tests.colours import colour_artifact
 from tests.measured import HARDWARE, measurement, profile
 from tests.tiny import TinyNetwork, tiny_artifact

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mbexport.profile import AccuracyCheck, Configuration, Ratio, TunedConfiguration
+from mbexport.tuned import AccuracyCheck, Configuration, Ratio, TunedConfiguration
 
 
 def tuned(**changes: Any) -> TunedConfiguration:

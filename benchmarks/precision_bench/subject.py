@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mbexport.artifact import Artifact
     from mbexport.manifest import OutputContract
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
 
 BATCH = 8
 HALVES = (0, 1)

@@ -27,7 +27,7 @@ from precision_bench.variants import FULL, made, variants
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
     from mbexport.quantize.placement import Engine
     from precision_bench.networks import Net
     from precision_bench.records import Found

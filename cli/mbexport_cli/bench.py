@@ -170,7 +170,7 @@ def _two_digits(value: float) -> str:
 
 def _settings(cells: Cells, how: How) -> "Settings":
     from mbexport.bench import Settings, seconds
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
 
     chosen = (cells.runtime, cells.threads, cells.batch, cells.mode, cells.concurrency != 1, cells.offline, how.ops)
     if cells.tuned and any(chosen):

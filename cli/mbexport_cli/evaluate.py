@@ -53,7 +53,7 @@ def main(
         from mbexport.bench.plan import choose_threads
         from mbexport.bundle.opened import open_artifact
         from mbexport.hardware import usable_threads
-        from mbexport.profile import Mode
+        from mbexport.quantities import Mode
         from mbexport.runtimes import resolve_targets
 
         checked: Mode = choice("--mode", mode, Mode)

@@ -11,7 +11,7 @@ from mbexport_cli.profile_folders import DEFAULT, folders, note_unused
 
 if TYPE_CHECKING:
     from mbexport.analysis.machine import Machine, Precision
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
     from mbexport_cli.screen import Screen
 
 _ROWS = "Measured rows"
@@ -78,7 +78,7 @@ class MeasuredOptions:
         """Raises:
         SpecError: no such mode.
         """
-        from mbexport.profile import Mode
+        from mbexport.quantities import Mode
 
         checked: Mode | None = None if self.mode is None else choice("--mode", self.mode, Mode)
         return checked

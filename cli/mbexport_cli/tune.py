@@ -68,9 +68,9 @@ def main(
     with screen(verbose=verbose) as own:
         from mbexport.artifact import read_artifact
         from mbexport.bench import seconds
-        from mbexport.profile import Objective
         from mbexport.runtimes import resolve_targets
         from mbexport.tune.run import TuneSettings, tune
+        from mbexport.tuned import Objective
 
         settings = TuneSettings(
             objective=choice("--objective", goal.objective, Objective),

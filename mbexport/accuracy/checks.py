@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
 
 MODES: tuple[Mode, ...] = ("parity", "production")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from mbexport.accuracy.report import FlippedPicture, Precision
-from mbexport.profile import Mode
+from mbexport.quantities import Mode
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

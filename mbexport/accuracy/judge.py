@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mbexport.accuracy.checks import Checks
     from mbexport.accuracy.probes import Probe
     from mbexport.artifact import Artifact
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
     from mbexport.runtimes import SessionFacts
 
     Arrays = Mapping[str, NDArray[Any]]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mbexport.accuracy.probes import Probe
     from mbexport.artifact import Artifact
     from mbexport.manifest import OutputContract
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
     from mbexport.reference import Reference
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mbexport.accuracy.probes import Probe
     from mbexport.artifact import Artifact
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
 
 
 @dataclass

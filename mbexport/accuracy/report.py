@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from mbexport.manifest import Coverage
-from mbexport.profile import Mode
+from mbexport.quantities import Mode
 
 
 class Precision(msgspec.Struct, frozen=True, kw_only=True):

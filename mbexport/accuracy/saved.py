@@ -23,7 +23,8 @@ from mbexport import serde
 from mbexport.accuracy.report import Precision
 from mbexport.errors import InputError, OutputError
 from mbexport.manifest import OutputContract
-from mbexport.profile import Hardware, Mode
+from mbexport.profile import Hardware
+from mbexport.quantities import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

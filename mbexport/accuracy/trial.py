@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mbexport.accuracy.limits import Limits
     from mbexport.accuracy.probes import Probe
     from mbexport.artifact import Artifact
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
     from mbexport.runtimes import Session, SessionFacts
 
     Arrays = Mapping[str, NDArray[Any]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import msgspec
 
 from mbexport.errors import DocumentError, InputError
-from mbexport.profile import Mode
+from mbexport.quantities import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -11,8 +11,9 @@ from mbexport.analysis.change import Change, ChangeVerdict, change_of
 from mbexport.bench import statistics
 from mbexport.bench.disturbances import disturbances
 from mbexport.errors import InputError
-from mbexport.profile import LatencyProfile, Mode, Scenario, Verdict
+from mbexport.profile import LatencyProfile, Scenario, Verdict
 from mbexport.profiles import list_profiles, read_folder, read_profile, same_machine
+from mbexport.quantities import Mode
 from mbexport.thresholds import DIFF_ABOVE_SHARE
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mbexport.catalog import Published
-    from mbexport.profile import Hardware, LatencyProfile, Measurement, Mode, Scenario
+    from mbexport.profile import Hardware, LatencyProfile, Measurement, Scenario
+    from mbexport.quantities import Mode
     from mbexport.spec import ModelSpec
 
 Precision = Literal["f32", "tf32", "bf16", "f16", "int8"]

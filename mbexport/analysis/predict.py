@@ -18,7 +18,8 @@ from mbexport.architecture import macs
 from mbexport.bench import statistics
 from mbexport.bench.rows import row_of
 from mbexport.errors import InputError
-from mbexport.profile import Mode, Verdict
+from mbexport.profile import Verdict
+from mbexport.quantities import Mode
 from mbexport.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from mbexport.bench import statistics
 from mbexport.bench.spread import percentile_interval
 from mbexport.catalog import PUBLISHED
 from mbexport.errors import InputError
-from mbexport.profile import Mode, Verdict
+from mbexport.profile import Verdict
+from mbexport.quantities import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

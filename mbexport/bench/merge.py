@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from mbexport.profile import Hardware, LatencyProfile, Measurement, TunedConfiguration
+    from mbexport.profile import Hardware, LatencyProfile, Measurement
+    from mbexport.tuned import TunedConfiguration
 
     Key = tuple[str, str, int, int, str, int, str]
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mbexport.errors import InputError
-from mbexport.profile import ColdStart, Mode, Replicate, Scenario
+from mbexport.profile import ColdStart, Replicate, Scenario
+from mbexport.quantities import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,7 +10,8 @@ from mbexport.bench import statistics
 from mbexport.bench.budget import BudgetPlan
 from mbexport.bench.spread import percentile_interval, within_share
 from mbexport.operators.table import OperatorTable
-from mbexport.profile import ColdStart, LatencyProfile, Measurement, Mode, Scenario, ThreadPlan, Verdict
+from mbexport.profile import ColdStart, LatencyProfile, Measurement, Scenario, ThreadPlan, Verdict
+from mbexport.quantities import Mode
 from mbexport.samples import unpacked
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mbexport.artifact import Artifact
-    from mbexport.profile import Hardware, LatencyProfile, Mode, Scenario, ThreadPlan
+    from mbexport.profile import Hardware, LatencyProfile, Scenario, ThreadPlan
+    from mbexport.quantities import Mode
 
 
 @dataclass(frozen=True)

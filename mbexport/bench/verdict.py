@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mbexport.bench.plan import WorkerAnswer
-    from mbexport.profile import Mode, Replicate, Verdict
+    from mbexport.profile import Replicate, Verdict
+    from mbexport.quantities import Mode
     from mbexport.spec import Precision
 
 _NARROW = {"tf32", "bf16", "f16"}

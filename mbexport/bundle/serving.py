@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mbexport.artifact import Artifact
-    from mbexport.profile import LatencyProfile, TunedConfiguration
+    from mbexport.profile import LatencyProfile
+    from mbexport.tuned import TunedConfiguration
 
 _DEVICES = {"ort": "CPUExecutionProvider", "openvino": "CPU"}
 _PACKAGES = {"ort": "onnxruntime", "openvino": "openvino"}

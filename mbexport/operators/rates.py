@@ -27,7 +27,7 @@ from mbexport.runtimes.profiled import Watch, load_profiler
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
     from mbexport.runtimes.profiled import Feeds
 
 _WATCH = Watch(runs=20, most_s=0.3)

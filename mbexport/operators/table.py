@@ -16,7 +16,7 @@ from mbexport import child, hardware
 from mbexport.bench.plan import Cell
 from mbexport.bench.settings import Settings, cells_of
 from mbexport.errors import EngineError, ProcessError
-from mbexport.profile import Mode
+from mbexport.quantities import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

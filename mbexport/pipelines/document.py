@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from mbexport.profile import Count, Share
+from mbexport.quantities import Count, Share
 from mbexport.spec import InputType, Pooling, Precision, Preprocess, Variant
 from mbexport.spec import Layout as TensorLayout
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mbexport.manifest import InputContract
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
 
 
 def answers(

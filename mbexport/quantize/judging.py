@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mbexport.artifact import Artifact
     from mbexport.manifest import OutputContract
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
     from mbexport.quantize.change import Change
     from mbexport.quantize.shown import Shown
 

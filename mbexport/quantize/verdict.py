@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mbexport.artifact import Artifact
     from mbexport.bench.plan import WorkerAnswer
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
     from mbexport.quantize.change import Change
 
 PROCESSES = 5

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
 
 ENGINES = {
     "ort": "mbexport.runtimes.ort:OrtRuntime",

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from mbexport.profile import AccuracyCheck
     from mbexport.tune.answers import Answers, Arrays
     from mbexport.tune.variants import Variant
     from mbexport.tune.yardstick import PictureYardstick, SqnrYardstick
+    from mbexport.tuned import AccuracyCheck
 
     Tell = Callable[[str], None]
 

@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mbexport.bench.plan import Cell
-from mbexport.profile import Configuration
 from mbexport.runtimes import split_target
+from mbexport.tuned import Configuration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mbexport.profile import Hardware, Objective, ThreadPlan
+    from mbexport.profile import Hardware, ThreadPlan
     from mbexport.tune.accuracy import Judged
     from mbexport.tune.variants import Variant
+    from mbexport.tuned import Objective
 
 Options = tuple[tuple[str, str], ...]
 

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from mbexport.bench import statistics
 from mbexport.errors import EngineError, InputError
-from mbexport.profile import Trial
 from mbexport.thresholds import BENCH_LEAST_REPLICATES
 from mbexport.tune.candidates import Candidate
 from mbexport.tune.halving import LATE, Timed
 from mbexport.tune.timing import P90, P99, cost_s, p50_interval_s, ratio_of, tail_share
+from mbexport.tuned import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mbexport.profile import Configuration, Ratio
     from mbexport.tune.accuracy import Accuracies
     from mbexport.tune.halving import Tournament
     from mbexport.tune.variants import Variant
+    from mbexport.tuned import Configuration, Ratio
 
 
 @dataclass(frozen=True)

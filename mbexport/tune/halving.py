@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from mbexport.bench.plan import WorkerAnswer
     from mbexport.bench.timing import Limits
-    from mbexport.profile import Objective
     from mbexport.tune.candidates import Candidate
+    from mbexport.tuned import Objective
 
     Tell = Callable[[str], None]
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from mbexport.compare import sqnr_db
 from mbexport.outputs import comparable
-from mbexport.profile import AccuracyCheck
 from mbexport.quantize.change import change
 from mbexport.quantize.judging import BF16_MARGIN_DB
 from mbexport.quantize.verdict import judged
+from mbexport.tuned import AccuracyCheck
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

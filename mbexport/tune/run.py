@@ -16,7 +16,7 @@ from mbexport.bench.plan import choose_threads
 from mbexport.bench.settings import refuse_other_machines
 from mbexport.errors import InputError
 from mbexport.predict import FailedPicture
-from mbexport.profile import LatencyProfile, Objective, TunedConfiguration
+from mbexport.profile import LatencyProfile
 from mbexport.profiles import locked, merge, profile_path, read_folder, read_profile, write_profile
 from mbexport.thresholds import BENCH_LEAST_REPLICATES
 from mbexport.tune.accuracy import judge_all
@@ -25,6 +25,7 @@ from mbexport.tune.halving import Deadline, Tournament
 from mbexport.tune.rungs import play
 from mbexport.tune.variants import family, variants_of
 from mbexport.tune.yardstick import SqnrYardstick, yardstick
+from mbexport.tuned import Objective, TunedConfiguration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mbexport.bench import statistics
-from mbexport.profile import Ratio
 from mbexport.thresholds import BENCH_LEAST_REPLICATES as LEAST_ROUNDS
+from mbexport.tuned import Ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mbexport.bench.plan import WorkerAnswer
-    from mbexport.profile import Objective
+    from mbexport.tuned import Objective
 
     Answers = Sequence[WorkerAnswer]
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mbexport.artifact import Artifact
-    from mbexport.profile import Configuration, Hardware, LatencyProfile
+    from mbexport.profile import Hardware, LatencyProfile
+    from mbexport.tuned import Configuration
 
 
 def tuned_cells(artifacts: Sequence[Artifact], profiles: Path) -> tuple[list[Artifact], list[Cell]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mbexport.artifact import Artifact
-    from mbexport.profile import Mode
+    from mbexport.quantities import Mode
 
 NARROWER = ("int8", "f16")
 """Precisions whose artifacts lie beside the float32 one, its name and the precision's behind it."""

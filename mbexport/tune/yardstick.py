@@ -9,12 +9,12 @@ from mbexport.artifact import MODEL, read_reference
 from mbexport.classifier import classifier_outputs
 from mbexport.errors import InputError
 from mbexport.images import network_input, picture_size
-from mbexport.profile import AccuracyCheck
 from mbexport.quantize.shown import FEW_PICTURES, LEAST_PICTURES
 from mbexport.tune.answers import Probe
 from mbexport.tune.exactness import require_same_classes
 from mbexport.tune.judging import check_pictures, check_sqnr
 from mbexport.tune.pictures import show
+from mbexport.tuned import AccuracyCheck
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,8 +11,8 @@ from mbexport_cli.render.predict import percent, unreadable
 
 if TYPE_CHECKING:
     from mbexport.artifact import Artifact
-    from mbexport.profile import AccuracyCheck, Configuration, Ratio, Trial, TunedConfiguration
     from mbexport.tune.run import TuneReport
+    from mbexport.tuned import AccuracyCheck, Configuration, Ratio, Trial, TunedConfiguration
 
 _LAST_RUNG = 3
 _SHORT = {

@@ -10,7 +10,8 @@ from mbexport.analysis.report.parts import Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mbexport.profile import AccuracyCheck, Configuration, LatencyProfile, Ratio, TunedConfiguration
+    from mbexport.profile import LatencyProfile
+    from mbexport.tuned import AccuracyCheck, Configuration, Ratio, TunedConfiguration
 
 _FIGURES = ("threads", "times as fast", "95% interval", "over the defaults")
 
