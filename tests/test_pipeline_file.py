@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
+from PIL import Image
 
 from mbexport.errors import InputError, PipelineFileError
 from mbexport.pipelines.document import PipelineDocument
@@ -51,7 +52,8 @@ cells = ["*small*_int8"]
 
 
 def written(folder: Path, text: str) -> Path:
-    (folder / "val").mkdir(exist_ok=True)
+    (folder / "val" / "n01440764").mkdir(parents=True, exist_ok=True)  # tench
+    Image.new("RGB", (8, 8)).save(folder / "val" / "n01440764" / "one.png")
     path = folder / "mbexport.toml"
     path.write_text(text, encoding="utf-8")
     return path
@@ -147,6 +149,15 @@ kind = "zip"
         ("[[cells]]\nvariant = 'v2'\n[[cells]]\nvariant = 'v2'\n", "3:3: cells[1]: a second cell is called"),
         ("[[cells]]\nvariant = 'v2'\nopset = 7\n", "3:1: cells[0].opset: opset must be at least 13, not 7"),
         ("images = 'lost'\n[[cells]]\nvariant = 'v2'\n", "1:1: images: "),
+        (
+            "images = '.'\ngates.min_top1 = 0.5\n[[cells]]\nvariant = 'v2'\n",
+            "1:1: images: folder ",
+        ),
+        (
+            "images = 'val'\n[[cells]]\nvariant = 'v2'\nclasses = 2\ngates = { max_flips = 0.1 }\n",
+            "1:1: images: folder ",
+        ),
+        ("labels = 'mbexport.toml'\n\n[[cells]]\nvariant = 'v2'\n", "1:1: labels: labels file /"),
         ("bench = false\ngates.p50_ms = 3\n[[cells]]\nvariant = 'v2'\n", "2:7: gates.p50_ms: latency is measured"),
         ("gates.max_slower = 0.1\n[[cells]]\nvariant = 'v2'\n", "1:7: gates.max_slower: slower than what?"),
         ("gates.baseline = 'lost'\n[[cells]]\nvariant = 'v2'\n", "1:7: gates.baseline: "),

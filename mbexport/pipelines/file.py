@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mbexport.errors import InputError
+from mbexport.folders import labelled_set
+from mbexport.labels import IMAGENET_CLASSES, imagenet_labels
+from mbexport.labels_file import labels_from_file
 from mbexport.pipelines import read
 from mbexport.pipelines.cells import Wanted, merged, wanted_cells
 from mbexport.pipelines.placing import Output, place_outputs
@@ -13,7 +16,7 @@ from mbexport.pipelines.read import Fault
 from mbexport.runtimes import split_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from mbexport.pipelines.document import GatesTable, PipelineDocument
@@ -60,7 +63,9 @@ def read_pipeline(path: Path) -> Pipeline:
     faults += _faults(document, folder)
     outputs: list[Output] = []
     if not faults:
-        outputs, faults = place_outputs(document, [each.cell.name for each in cells], path.absolute())
+        faults += _picture_faults(document, cells, folder)
+        outputs, more = place_outputs(document, [each.cell.name for each in cells], path.absolute())
+        faults += more
     read.refuse(faults, text, path)
     return Pipeline(
         path=path,
@@ -106,6 +111,28 @@ def _faults(document: PipelineDocument, folder: Path) -> Iterator[Fault]:
         if asked and table.include_top is False:
             yield Fault(("cells", place, "include_top"), f"features have no accuracy: {asked[0]} cannot be judged")
     yield from _gate_faults(document.gates, ("gates",), document, folder)
+
+
+def _picture_faults(document: PipelineDocument, cells: Sequence[Wanted], folder: Path) -> Iterator[Fault]:
+    """Whether labels can be read and pictures are labelled, which would else show after the last build."""
+    try:
+        named = None if document.labels is None else labels_from_file(folder / document.labels)
+    except InputError as error:
+        yield Fault(("labels",), str(error))
+        return
+    judged = {each.cell.spec.classes for each in cells if asks_accuracy(each.gates)}
+    for classes in sorted(judged if document.images is not None else ()):
+        labels = imagenet_labels() if named is None and classes == IMAGENET_CLASSES else named
+        try:
+            labelled_set(folder / (document.images or ""), classes, labels)
+        except InputError as error:
+            yield Fault(("images",), str(error))
+            return
+
+
+def asks_accuracy(gates: GatesTable) -> bool:
+    """Whether they are judged on pictures."""
+    return any(getattr(gates, name) is not None for name in _ON_PICTURES)
 
 
 def _gate_faults(

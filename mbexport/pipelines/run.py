@@ -14,6 +14,7 @@ from mbexport.bench.settings import Settings as BenchSettings
 from mbexport.cache import Cache
 from mbexport.errors import MbexportError
 from mbexport.evaluate import EvaluationReport
+from mbexport.pipelines.file import asks_accuracy
 from mbexport.pipelines.gates import Evidence, GateResult, judge
 from mbexport.pipelines.outputs import OutputResult, make_outputs
 from mbexport.sweep.crew import targets_for
@@ -131,7 +132,7 @@ def _judged(result: CellResult, gates: GatesTable, pipeline: Pipeline, place: Pl
     if result.passed and result.artifact is not None:
         try:
             artifact = read_artifact(Path(result.artifact))
-            if _asks_accuracy(gates) and pipeline.images is not None:
+            if asks_accuracy(gates) and pipeline.images is not None:
                 evaluation = evaluated(Cache(place.cache), artifact, pipeline.images, place.targets, place.threads)
             found = judge(
                 gates, Evidence(artifact, evaluation, _by_machine(result), pipeline.profiles), pipeline.folder
@@ -147,7 +148,3 @@ def _by_machine(result: CellResult) -> dict[str, list[BenchRow]]:
     for machine, row in zip(result.measured_on, result.rows, strict=True):
         found.setdefault(machine, []).append(row)
     return found
-
-
-def _asks_accuracy(gates: GatesTable) -> bool:
-    return any(each is not None for each in (gates.min_top1, gates.min_top5, gates.max_drop, gates.max_flips))
