@@ -70,6 +70,8 @@ def read_artifact(path: Path) -> Artifact:
     if not (path / MANIFEST).is_file():
         raise ArtifactError(f"{path} holds no {MANIFEST}, so it is not an artifact; make one with: mbexport build")
     manifest = serde.read_document(path / MANIFEST, Manifest, SCHEMA_VERSION)
+    if not manifest.outputs:
+        raise ArtifactError(f"{path / MANIFEST} names no outputs; build the artifact again")
     for name in (MODEL, REFERENCE, *manifest.models.values()):
         if name not in manifest.files:
             raise ArtifactError(f"{path / MANIFEST} lists no digest for {name}; build the artifact again")
@@ -157,7 +159,8 @@ def refuse_foreign(target: Path) -> None:
         if not target.is_symlink() and not target.exists():
             return
         if target.is_symlink() or not target.is_dir():
-            raise OutputError(f"{target} exists and is not a folder; move it away or choose another --out")
+            what = "is a link" if target.is_symlink() else "exists and is not a folder"
+            raise OutputError(f"{target} {what}; move it away or choose another --out")
         found = {path.name for path in target.iterdir()}
     foreign = sorted(found - _own_files(target / MANIFEST))
     if foreign:

@@ -83,6 +83,8 @@ class Cache:
     root: Path
     tell: Callable[[str], None] = lambda _message: None
     """Told of entries that are damaged."""
+    making: Path | None = None
+    """Where entries are made, in ``root``; a folder that all processes share by default."""
 
     def fetch(self, kind: str, inputs: Mapping[str, Any], target: Path, make: Make) -> Fetched:
         """Bring an entry's files to the folder ``target``, which is replaced; make them first where nobody has.
@@ -117,6 +119,8 @@ class Cache:
 
     def entries(self) -> list[Kept]:
         """Every entry, the one used last first. Contents are not checked."""
+        if self.root.exists() and not self.root.is_dir():
+            raise CacheError(f"the cache {self.root} is a file; name a folder with {VARIABLE}")
         folders = (self.root / "entries").glob("*") if self.root.is_dir() else ()
         return sorted((kept for folder in folders if (kept := _kept(folder))), key=lambda kept: -kept.used_s)
 
@@ -177,9 +181,10 @@ class Cache:
 
     def _made(self, digest: str, kind: str, inputs: Mapping[str, Any], make: Make) -> Entry:
         with _writing(self.root):
-            (self.root / "making").mkdir(exist_ok=True)
+            making = self.making or self.root / "making"
+            making.mkdir(exist_ok=True)
             (self.root / "entries").mkdir(exist_ok=True)
-            fresh = Path(tempfile.mkdtemp(dir=self.root / "making", prefix=f"{digest[:12]}-"))
+            fresh = Path(tempfile.mkdtemp(dir=making, prefix=f"{digest[:12]}-"))
         try:
             told = make(fresh)
             with _writing(self.root):

@@ -9,6 +9,7 @@ import msgspec
 
 from mbexport import remote
 from mbexport.artifact import MANIFEST, read_artifact
+from mbexport.bundle.layouts.write import files_of
 from mbexport.bundle.unpack import unpacked
 from mbexport.errors import InputError, OutputError
 
@@ -58,7 +59,9 @@ def publish(source: Path, url: str, *, force: bool = False) -> Published:
         there = {name: remote.sha256_of(fs, _under(place, name)) for name in wanted}
         stale = [name for name, sha256 in there.items() if sha256 not in {None, wanted[name]}]
         if stale and not force:
-            raise OutputError(f"{_under(whole, stale[0])} holds something else; replace it with --force")
+            raise OutputError(
+                f"{_under(whole, stale[0])} holds something else; replace it with --force (force = true in a pipeline)"
+            )
         missing = [name for name in wanted if there[name] != wanted[name] or (stale and _begins(name))]
         if "" not in wanted:
             for name in sorted(missing, key=_order):
@@ -79,13 +82,7 @@ def _files(source: Path) -> dict[str, Path]:
         raise InputError(f"{source} is not there; make it with: mbexport bundle")
     if (source / MANIFEST).is_file():
         return {name: source / name for name in (*read_artifact(source).manifest.files, MANIFEST)}
-    found = {path.relative_to(source).as_posix(): path for path in sorted(source.rglob("*")) if not path.is_dir()}
-    links = [path for path in source.rglob("*") if path.is_symlink()]
-    if links:
-        raise InputError(f"{links[0]} is a link; a layout has none")
-    if not any(map(_begins, found)):
-        raise InputError(f"{source} is neither a bundle nor the folder of an artifact or a layout")
-    return found
+    return files_of(source)
 
 
 def _refuse_others(there: set[str], wanted: set[str], url: str) -> None:

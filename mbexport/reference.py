@@ -79,12 +79,22 @@ def read_npz(path: Path, manifest: Manifest) -> Reference:
     if manifest.input.is_dynamic and len(parts) == 1:
         raise ArtifactError(f"{path} holds one size of a network of dynamic size; build the artifact again")
     first, *others = (Reference(groups["input"], groups["float32"], groups["float64"]) for groups in parts.values())
+    for groups in (*parts.values(), *golden):
+        _refuse_unusable(path, groups)
+    if any(set(groups["input"]) != {manifest.input.name} for groups in parts.values()):
+        raise ArtifactError(f"{path} does not hold the input that the manifest names; build the artifact again")
     if any(set(groups["picture"]) != {_PICTURE} for groups in golden):
         raise ArtifactError(f"{path} holds a golden picture of another name; build the artifact again")
     if any(array.ndim != len(manifest.input.shape) for groups in parts.values() for array in groups["input"].values()):
         raise ArtifactError(f"{path} holds inputs that the manifest's contract does not fit; build the artifact again")
     kept = (Golden(groups["picture"][_PICTURE], groups["float64"]) for groups in golden)
     return replace(first, others=tuple(others), golden=tuple(kept))
+
+
+def _refuse_unusable(path: Path, groups: Groups) -> None:
+    for name, array in (item for arrays in groups.values() for item in arrays.items()):
+        if array.dtype.kind not in "fiu" or array.size == 0:
+            raise ArtifactError(f"{path} holds {name} without a number in it; build the artifact again")
 
 
 def refuse_inflating(path: Path) -> None:
@@ -96,6 +106,8 @@ def refuse_inflating(path: Path) -> None:
     import numpy as np
 
     with zipfile.ZipFile(path) as file:
+        if sum(info.file_size for info in file.infolist()) > path.stat().st_size:  # members that lie in each other
+            raise ValueError("its members are larger than the file")
         for info in file.infolist():
             if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
                 raise ValueError(f"{info.filename} is compressed or encrypted")

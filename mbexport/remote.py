@@ -10,6 +10,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from mbexport import serde
 from mbexport.artifact import MANIFEST
@@ -24,7 +25,7 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.DOTALL)
 _MOST_BYTES = 2 * 2**30
 _CHUNK_BYTES = 2**20
 _copies: dict[Path, str] = {}
-"""Folder of a copy -> the URL of what it was copied from, up to its last part."""
+"""Temporary folder -> what the user knows it by: the URL of what was copied there, up to its last part, or a bundle."""
 _WITHOUT_FOLDERS = {"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oss"}
 """Where to make a folder is to make a bucket."""
 
@@ -34,7 +35,7 @@ def url_of(path: Path | str) -> str | None:
     found = _URL.fullmatch(str(path))
     if found is None or Path(path).exists():
         return None
-    return f"{found[1]}:///{found[2]}" if found[1] == "file" else f"{found[1]}://{found[2]}"
+    return f"file:///{unquote(found[2])}" if found[1] == "file" else f"{found[1]}://{found[2]}"
 
 
 def local(path: Path) -> Path:
@@ -54,7 +55,7 @@ def local(path: Path) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="mbexport-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     target = folder / PurePosixPath(place.rstrip("/")).name
-    _copies[folder] = url.rstrip("/").rpartition("/")[0]
+    stands_for(folder, url.rstrip("/").rpartition("/")[0])
     with _reading(url):
         if is_file(fs, place):
             _copy(fs, place, target)
@@ -70,10 +71,15 @@ def local(path: Path) -> Path:
 
 
 def as_given(text: str) -> str:
-    """A message with the URLs that the user gave in place of the copies of what they name."""
-    for folder, parent in _copies.items():
-        text = text.replace(str(folder), parent)
+    """A message with the URLs and bundles that the user gave in place of the copies of what they hold."""
+    for folder, name in reversed(_copies.items()):  # what was unpacked of a copy is newer than the copy
+        text = text.replace(str(folder), name)
     return text
+
+
+def stands_for(folder: Path, name: str) -> None:
+    """Let messages say ``name`` in place of a temporary folder."""
+    _copies[folder] = name
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -96,11 +102,24 @@ def filesystem(url: str) -> tuple[Any, str]:
     return fs, place
 
 
+def is_known(url: str) -> bool:
+    """Whether fsspec knows of such URLs, though what it takes to read them may not be installed."""
+    try:
+        from fsspec.registry import known_implementations, registry
+    except ImportError:
+        return True
+    protocol = url.partition(":")[0]
+    return protocol in known_implementations or protocol in registry
+
+
 def is_file(fs: Any, place: str) -> bool:
     """Asked so because ``isfile`` and ``exists`` of fsspec take every error for a no."""
     try:
         return bool(fs.info(place)["type"] == "file")
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError) as error:
+        cause = error.__cause__  # HTTP's filesystem takes a server that does not answer for a missing file
+        if cause is not None and (isinstance(cause, ConnectionError) or type(cause).__name__ == "ClientConnectorError"):
+            raise cause from error
         return False
 
 

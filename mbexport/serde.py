@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -96,12 +97,17 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
+
+
 def refuse_unwritable(folder: Path) -> None:
     """Try to write where ``folder`` is or will be, and leave nothing behind.
 
     Raises:
-        OutputError: it cannot be written to.
+        OutputError: it cannot be written to, or is a URL.
     """
+    if _URL.match(str(folder)) and not Path(folder.parts[0]).exists():
+        raise OutputError(f"{folder} is a URL; write to a place here, and bring it there with: mbexport publish")
     with writing(folder):
         there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         with tempfile.TemporaryFile(dir=there) as probe:

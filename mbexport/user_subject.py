@@ -50,7 +50,7 @@ def rule_of_range(input_range: tuple[float, float]) -> InputRule:
     low, high = input_range
     if not (low < high and math.isfinite(scale := 255 / (high - low)) and scale > 0):
         raise InputError(f"--input-range must be two finite numbers that rise, as -1,1 do, not {low:g},{high:g}")
-    return InputRule(-low * scale, scale)
+    return InputRule(0.0 - low * scale, scale)  # -low would be -0.0 for 0, and other bytes
 
 
 def subject_of(

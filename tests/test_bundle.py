@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tracemalloc
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,21 +20,21 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from onnx import TensorProto, helper, numpy_helper
 
-from mbexport.artifact import read_artifact
+from mbexport.artifact import read_artifact, read_reference
 from mbexport.bundle.archive import written
 from mbexport.bundle.make import bundle
 from mbexport.bundle.opened import open_artifact
-from mbexport.bundle.rebuild import rebuild
+from mbexport.bundle.rebuild import Given, rebuild
 from mbexport.bundle.unpack import unpacked
 from mbexport.bundle.verify import verify
-from mbexport.errors import ArtifactError, BundleError, InputError, NewerSchemaError, UnprovenError
+from mbexport.errors import ArtifactError, BundleError, InputError, NewerSchemaError, OutputError, UnprovenError
 from mbexport.profiles import write_profile
+from mbexport.reference import refuse_inflating
 from tests.measured import measurement, profile
 from tests.tiny import TinyNetwork, tiny_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from mbexport.artifact import Artifact
 
@@ -340,9 +342,88 @@ def test_a_manifest_beyond_its_size(bundled: Path, tmp_path: Path) -> None:
 
 def test_rebuilding_onto_itself_is_refused(bundled: Path) -> None:
     before = bundled.read_bytes()
-    with pytest.raises(InputError, match="is the bundle itself"):
+    with pytest.raises(OutputError, match="would lie over"):
         rebuild(bundled, bundled)
     assert bundled.read_bytes() == before
+
+
+def test_a_bundle_does_not_take_the_place_of_what_it_is_made_of(
+    small_artifact: Artifact, bundled: Path, keys: dict[str, Path], tmp_path: Path
+) -> None:
+    key, weights = keys["private"], tmp_path / "own.keras"
+    weights.write_bytes(b"mine")
+    for out, fault in (
+        (key, "would lie over"),
+        (small_artifact.path / "model.onnx", "would lie over"),
+        (small_artifact.path / "new.zip", "would lie over"),
+        (tmp_path, "is a folder"),
+        (Path("s3://bucket/b.zip"), "is a URL"),
+    ):
+        with pytest.raises(OutputError, match=fault):
+            bundle([small_artifact], out, TARGETS, key=key)
+    with pytest.raises(OutputError, match="would lie over"):
+        rebuild(bundled, weights, Given(weights))
+    assert weights.read_bytes() == b"mine"
+    assert not Path("s3:").exists()
+
+
+def overlapping(count: int = 8, size_bytes: int = 2**20) -> bytes:
+    """An archive of so many members that all lie in the last one."""
+    data = bytearray()
+    inner = bytes(size_bytes)
+    heads: list[tuple[str, int]] = []
+    for number in range(count):
+        heads.append((f"m{number}", len(data)))
+        name = f"m{number}".encode()
+        data += b"PK\3\4" + b"\x14\0" + bytes(8) + b"\0" * 12 + len(name).to_bytes(2, "little") + b"\0\0" + name
+    start = len(data)
+    data += inner
+    directory = len(data)
+    for member, at in heads:
+        length = (start + size_bytes - at - 30 - len(member)).to_bytes(4, "little")
+        data += b"PK\1\2" + b"\x14\0\x14\0" + bytes(8) + bytes(4) + length + length
+        data += len(member).to_bytes(2, "little") + bytes(12) + at.to_bytes(4, "little") + member.encode()
+    size = len(data) - directory
+    data += b"PK\5\6" + bytes(4) + count.to_bytes(2, "little") * 2
+    return bytes(data + size.to_bytes(4, "little") + directory.to_bytes(4, "little") + b"\0\0")
+
+
+def test_arrays_that_lie_in_each_other(tmp_path: Path) -> None:
+    (tmp_path / "reference.npz").write_bytes(overlapping())
+    with pytest.raises(ValueError, match="larger than the file"):
+        refuse_inflating(tmp_path / "reference.npz")
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (lambda array: array.astype("<U8"), "without a number in it"),
+        (lambda array: array.astype(np.complex128), "without a number in it"),
+        (lambda array: array[:0], "without a number in it"),
+        (None, "does not hold the input that the manifest names"),
+    ],
+)
+def test_a_reference_that_cannot_be(
+    make: Callable[[Any], Any] | None, fault: str, small_artifact: Artifact, tmp_path: Path
+) -> None:
+    shutil.copytree(small_artifact.path, tmp_path / "a")
+    with np.load(tmp_path / "a" / "reference.npz") as arrays:
+        found = {name: arrays[name] for name in arrays.files}
+    name = next(name for name in found if name.startswith("input/"))
+    if make is None:
+        found["input/another"] = found.pop(name)
+    else:
+        found[name] = make(found[name])
+    np.savez(tmp_path / "a" / "reference.npz", **found)
+    document = json.loads((tmp_path / "a" / "manifest.json").read_text())
+    document["files"]["reference.npz"] = hashlib.sha256((tmp_path / "a" / "reference.npz").read_bytes()).hexdigest()
+    (tmp_path / "a" / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(ArtifactError, match=fault):
+        read_reference(read_artifact(tmp_path / "a"))
+    document["outputs"] = []
+    (tmp_path / "a" / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(ArtifactError, match="names no outputs"):
+        read_artifact(tmp_path / "a")
 
 
 def test_an_artifact_that_points_outside(bundled: Path, tmp_path: Path) -> None:
@@ -448,6 +529,9 @@ def test_model_signing_itself_agrees(small_artifact: Artifact, keys: dict[str, P
 def test_no_signature_where_one_is_asked_for(bundled: Path, keys: dict[str, Path]) -> None:
     report = verify(bundled, ["ort:cpu"], key=keys["public"])
     assert (report.passed, report.signature, report.signature_fault) == (False, "invalid", "it is not signed")
+    assert report.files == len(members(bundled))
+    with pytest.raises(InputError, match="--key"):
+        verify(bundled, ["ort:cpu"], key=keys["public"].with_name("lost"))
 
 
 def test_a_damaged_signature(small_artifact: Artifact, keys: dict[str, Path], tmp_path: Path) -> None:

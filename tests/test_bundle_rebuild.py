@@ -131,10 +131,11 @@ def test_other_weights_are_refused(random_weights: Path, tmp_path: Path) -> None
         rebuild(path, tmp_path / "again.zip", Given(weights=digits.WEIGHTS))
 
 
-def test_a_users_own_network(tmp_path: Path) -> None:
+@pytest.mark.parametrize("input_range", [(-1.0, 1.0), (0.0, 255.0), None])
+def test_a_users_own_network(input_range: tuple[float, float] | None, tmp_path: Path) -> None:
     model = user_models.with_weights(user_models.few_layers(user_models.keras3()))
     saved = user_models.saved(model, tmp_path / "own.keras")
-    path = shipped(tmp_path, convert(saved, out=tmp_path, input_range=(-1, 1)).artifact)
+    path = shipped(tmp_path, convert(saved, out=tmp_path, input_range=input_range).artifact)
     report = rebuild(path, tmp_path / "again.zip", Given(weights=saved))
     assert report.passed
     assert report.identical

@@ -168,6 +168,13 @@ def test_no_cache_is_empty(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_a_file_is_no_cache(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for ask in (Cache(tmp_path / "file").entries, lambda: Cache(tmp_path / "file").prune(0)):
+        with pytest.raises(CacheError, match="MBEXPORT_CACHE"):
+            ask()
+
+
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CacheError, match="MBEXPORT_CACHE"):

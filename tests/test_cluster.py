@@ -223,5 +223,7 @@ def test_the_command_line(loopback: Loopback, tmp_path: Path) -> None:
         (["--hardware", "x"], 2),
         (["--scheduler", loopback.address, "--workers", "2"], 2),
         (["--scheduler", ""], 2),
+        (["--scheduler", "foo://h:1"], 2),
+        (["--scheduler", "h:65536"], 2),
     ):
         assert invoke(*usual, *wrong).exit_code == code

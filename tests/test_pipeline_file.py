@@ -53,6 +53,7 @@ cells = ["*small*_int8"]
 
 def written(folder: Path, text: str) -> Path:
     (folder / "val" / "n01440764").mkdir(parents=True, exist_ok=True)  # tench
+    (folder / "base").mkdir(exist_ok=True)
     Image.new("RGB", (8, 8)).save(folder / "val" / "n01440764" / "one.png")
     path = folder / "mbexport.toml"
     path.write_text(text, encoding="utf-8")
@@ -158,6 +159,16 @@ kind = "zip"
             "1:1: images: folder ",
         ),
         ("labels = 'mbexport.toml'\n\n[[cells]]\nvariant = 'v2'\n", "1:1: labels: labels file /"),
+        ("a = " + "[" * 5000 + "\n", "1:1: tables and lists lie too deep"),
+        ("out = 'mbexport.toml'\n[[cells]]\nvariant = 'v2'\n", "1:1: out: /"),
+        (
+            "[[cells]]\nvariant = 'v2'\n[[outputs]]\npath = 'a'\npublish = 'foo://x/y'\n",
+            "5:1: outputs[0].publish: fsspec knows no such kind of URL",
+        ),
+        (
+            "[[cells]]\nvariant = 'v2'\ngates = { baseline = 'base' }\n[[outputs]]\npath = 'base'\n",
+            "5:1: outputs[0].path: /",
+        ),
         ("bench = false\ngates.p50_ms = 3\n[[cells]]\nvariant = 'v2'\n", "2:7: gates.p50_ms: latency is measured"),
         ("gates.max_slower = 0.1\n[[cells]]\nvariant = 'v2'\n", "1:7: gates.max_slower: slower than what?"),
         ("gates.baseline = 'lost'\n[[cells]]\nvariant = 'v2'\n", "1:7: gates.baseline: "),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,10 @@ import fsspec
 import pytest
 
 from mbexport import remote
+from mbexport.artifact import read_artifact
+from mbexport.bundle.layouts.write import write_layout
 from mbexport.bundle.make import bundle
-from mbexport.bundle.opened import open_artifact
+from mbexport.bundle.opened import open_artifact, open_artifacts
 from mbexport.errors import (
     ArtifactError,
     BundleError,
@@ -202,9 +205,23 @@ def test_what_is_damaged_or_nothing_of_mbexports_is_not_published(
     (tmp_path / "own" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="neither a bundle nor the folder"):
         publish(tmp_path / "own", url)
-    (tmp_path / "own" / "contract.json").symlink_to(tmp_path / "bad" / "manifest.json")
-    with pytest.raises(InputError, match="is a link"):
+    layout = tmp_path / "own" / "plain"
+    write_layout([artifact], layout, "plain", ["ort:cpu"])
+    with pytest.raises(InputError, match="neither a bundle nor the folder"):
         publish(tmp_path / "own", url)
+    (layout / "id_rsa").write_text("mine")
+    with pytest.raises(InputError, match="id_rsa is no part of the layout"):
+        publish(layout, url)
+    (layout / "id_rsa").unlink()
+    (layout / "model.onnx").write_bytes(b"other")
+    with pytest.raises(InputError, match=r"model\.onnx is not as it was written"):
+        publish(layout, url)
+    (layout / "model.onnx").unlink()
+    with pytest.raises(InputError, match=r"model\.onnx is not there"):
+        publish(layout, url)
+    (layout / "model.onnx").symlink_to(tmp_path / "bad" / "manifest.json")
+    with pytest.raises(InputError, match="is a link"):
+        publish(layout, url)
     with pytest.raises(InputError, match="where to"):
         publish(bundled, "")
     assert not (tmp_path / "remote").exists()
@@ -240,6 +257,22 @@ def test_urls_that_cannot_be(tmp_path: Path, bundled: Path, monkeypatch: pytest.
         open_artifact(as_path("s3://other/x"))
 
 
+def test_a_server_that_does_not_answer() -> None:
+    with pytest.raises(MissingDownloadError, match=r"cannot read http://127\.0\.0\.1:9/x\.zip"):
+        open_artifact(as_path("http://127.0.0.1:9/x.zip"))
+
+
+def test_a_bundle_of_a_bundle_has_all_of_it(artifact: Artifact, tmp_path: Path) -> None:
+    """Siblings; here one network under two names."""
+    shutil.copytree(artifact.path, tmp_path / "other")
+    document = json.loads((tmp_path / "other" / "manifest.json").read_text())
+    document["slug"] = "other"
+    (tmp_path / "other" / "manifest.json").write_text(json.dumps(document))
+    bundle([artifact, read_artifact(tmp_path / "other")], tmp_path / "two.zip", ["ort:cpu"])
+    names = {each.manifest.slug for each in open_artifacts(tmp_path / "two.zip")}
+    assert names == {artifact.manifest.slug, "other"}
+
+
 def test_what_is_missing_is_named(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
     with pytest.raises(MissingPackageError, match=r"mbexport\[remote\]"):
@@ -252,6 +285,7 @@ def test_what_is_missing_is_named(bundled: Path, monkeypatch: pytest.MonkeyPatch
         ("s3:/bucket/a.zip", "s3://bucket/a.zip"),
         ("s3://bucket/a.zip", "s3://bucket/a.zip"),
         ("file:/tmp/a", "file:///tmp/a"),
+        ("file:/tmp/a%20b", "file:///tmp/a b"),
         ("C:/a.zip", None),
         ("a/b.zip", None),
         ("a:b", None),

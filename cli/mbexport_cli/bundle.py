@@ -45,7 +45,9 @@ class LayoutGroup:
 def main(
     artifacts: Annotated[
         list[Path],
-        typer.Argument(help="Artifact folders: a network, and its int8 or f16 siblings.", metavar="ARTIFACT..."),
+        typer.Argument(
+            help="Artifact folders or bundles: a network, and its int8 or f16 siblings.", metavar="ARTIFACT..."
+        ),
     ],
     where: RuntimeOptions,
     serving: LayoutGroup,
@@ -77,12 +79,12 @@ def main(
         from mbexport.bench.plan import choose_threads
         from mbexport.bundle.layouts.write import Layout, write_layout
         from mbexport.bundle.make import bundle
-        from mbexport.bundle.opened import open_artifact
+        from mbexport.bundle.opened import open_artifacts
         from mbexport.hardware import usable_threads
         from mbexport.runtimes import resolve_targets
 
         wanted = None if serving.layout is None else choice("--layout", serving.layout, Layout)
-        opened = [open_artifact(artifact) for artifact in artifacts]
+        opened = [each for artifact in artifacts for each in open_artifacts(artifact)]
         places = folders(profiles)
         targets = resolve_targets(where.runtime)
         threads = choose_threads(where.threads, usable_threads())

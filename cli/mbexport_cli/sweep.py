@@ -107,6 +107,10 @@ def main(
         precisions = [choice("--precision", word, Precision) for word in _words(extent.precision)]
         if set(precisions) - {"f32"} and extent.images is None:
             raise InputError(f"--precision {extent.precision} is calibrated on pictures: give a folder with --images")
+        if extent.images is not None and set(precisions) == {"f32"}:
+            raise InputError("--images calibrates int8 and f16: name one of them with --precision")
+        if extent.images is not None and not extent.images.exists():
+            raise InputError(f"--images {extent.images} is not there")
         cells = grid(specs, export, origin.weights, origin.seed, precisions)
         # A cluster's workers choose for themselves, and may have more cores than this machine.
         threads = choose_threads(None if extent.scheduler else where.threads, usable_threads())

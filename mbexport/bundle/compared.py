@@ -34,8 +34,13 @@ def compared(old: Artifact, fresh: Artifact) -> Iterator[RebuiltPart]:
     """Graphs, contract and labels to the byte, Keras's answers within the noise of their arithmetic."""
     slug = old.manifest.slug
 
+    inside = old.manifest.spec is None and old.manifest.export.rescales_inside
+    mend = "if it was converted with --input-range, give that here too" if inside else None
+
     def part(name: str, *, same: bool) -> RebuiltPart:
-        return RebuiltPart(artifact=slug, part=name, result="same" if same else "differs")
+        return RebuiltPart(
+            artifact=slug, part=name, result="same" if same else "differs", detail=None if same else mend
+        )
 
     for name in sorted({MODEL, *old.manifest.models.values()}):
         yield part(name, same=old.manifest.files[name] == fresh.manifest.files.get(name))

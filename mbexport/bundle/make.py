@@ -19,12 +19,12 @@ from mbexport.bundle.golden import golden_members
 from mbexport.bundle.manifest import BundledArtifact, BundleManifest
 from mbexport.bundle.sbom import require_cyclonedx, sbom
 from mbexport.bundle.serving import servings
-from mbexport.errors import InputError, UnprovenError
+from mbexport.errors import InputError, OutputError, UnprovenError
 from mbexport.runtimes import engine_versions
 from mbexport.validate import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from mbexport.artifact import Artifact
     from mbexport.profile import LatencyProfile
@@ -81,12 +81,30 @@ def bundle(
     """
     tell = progress or (lambda _message: None)
     refuse_names(artifacts)
-    serde.refuse_unwritable(out.absolute().parent)
+    refuse_place(out, [*(artifact.path for artifact in artifacts), *profiles, *([key] if key else [])])
     _refuse_missing(key)
     validations = {artifact.manifest.slug: prove(artifact, targets, threads, tell) for artifact in artifacts}
     measured = {artifact.manifest.slug: profiles_of(artifact, profiles) for artifact in artifacts}
     tell("bundle")
     return write(Contents(artifacts, validations, measured), out, key)
+
+
+def refuse_place(out: Path, kept: Iterable[Path]) -> None:
+    """Before the minutes that it takes.
+
+    Args:
+        out: the bundle's file.
+        kept: files and folders that it is made of.
+
+    Raises:
+        OutputError: it is a folder or a URL, cannot be written to, or would lie over what it is made of.
+    """
+    serde.refuse_unwritable(out.parent)
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder; name a file")
+    for each in kept:
+        if out.resolve().is_relative_to(each.resolve()):
+            raise OutputError(f"{out} would lie over {each}, which the bundle is made of; choose another place")
 
 
 def write(contents: Contents, out: Path, key: Path | None) -> BundleReport:

@@ -34,12 +34,23 @@ def open_artifact(path: Path) -> Artifact:
     return read_artifact(path)
 
 
-def _unpacked(path: Path, slug: str | None) -> Artifact:
+def open_artifacts(path: Path) -> list[Artifact]:
+    """The same, and of a bundle's file all artifacts."""
+    path = local(path)
+    return list(_all(path).values()) if path.is_file() else [open_artifact(path)]
+
+
+def _all(path: Path) -> dict[str, Artifact]:
     from mbexport.bundle.unpack import unpacked
 
     stack = ExitStack()
     found = {one.manifest.slug: one for one in stack.enter_context(unpacked(path)).artifacts}
     atexit.register(stack.close)
+    return found
+
+
+def _unpacked(path: Path, slug: str | None) -> Artifact:
+    found = _all(path)
     wanted = next(iter(found)) if slug is None else slug
     if wanted not in found:
         raise BundleError(f"{path} holds no artifact {wanted}, only {', '.join(found)}")

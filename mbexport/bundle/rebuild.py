@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mbexport import serde
 from mbexport.artifact import LABELS, read_artifact, read_reference
 from mbexport.bundle.compared import RebuiltPart, compared
 from mbexport.bundle.evidence import read_evidence
 from mbexport.bundle.golden import bmp
-from mbexport.bundle.make import Contents, write
+from mbexport.bundle.make import Contents, refuse_place, write
 from mbexport.bundle.unpack import unpacked
 from mbexport.errors import BundleError, InputError, MissingPackageError
 from mbexport.spec import SPATIAL_AXES
@@ -74,9 +73,7 @@ def rebuild(
         OutputError: ``out`` cannot be written to.
     """
     tell, given = progress or (lambda _message: None), given or Given()
-    if out.exists() and path.exists() and out.samefile(path):
-        raise InputError(f"--out {out} is the bundle itself; give the new one another name")
-    serde.refuse_unwritable(out.absolute().parent)
+    refuse_place(out, [path, *(each for each in (given.weights, given.images) if each is not None)])
     with unpacked(path) as old, tempfile.TemporaryDirectory(prefix="mbexport-") as folder:
         for artifact in old.artifacts:
             _refuse_other_name(path, artifact.manifest)

@@ -48,8 +48,8 @@ def signer(key: Path) -> Any:
         raise InputError(f"--sign {key} is not a private key of an elliptic curve in PEM ({error})") from error
 
 
-def fault(folder: Path, key: Path) -> str | None:
-    """Why the signature in an unpacked bundle does not hold for its files and a public key; None where it does.
+def verifier(key: Path) -> Any:
+    """What verifies with a public key.
 
     Raises:
         InputError: the key cannot be read, or is of another kind.
@@ -59,11 +59,20 @@ def fault(folder: Path, key: Path) -> str | None:
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
-        verifier = verifying.Config().use_elliptic_key_verifier(public_key=key)
+        return verifying.Config().use_elliptic_key_verifier(public_key=key)
     except (OSError, ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
         raise InputError(f"--key {key} is not a public key of an elliptic curve in PEM ({error})") from error
+
+
+def fault(folder: Path, asked: Any) -> str | None:
+    """Why the signature in an unpacked bundle does not hold for its files; None where it does.
+
+    Args:
+        folder: the bundle, unpacked.
+        asked: a :func:`verifier`.
+    """
     try:
-        verifier.set_hashing_config(_hashing(folder)).verify(folder, folder / SIGNATURE)
+        asked.set_hashing_config(_hashing(folder)).verify(folder, folder / SIGNATURE)
     except Exception as error:  # noqa: BLE001 - whatever its parsers stumble over, the signature is not valid
         return f"{error or type(error).__name__}"
     return None

@@ -16,6 +16,7 @@ from mbexport.artifact import MANIFEST, Artifact, read_artifact
 from mbexport.bundle import archive, manifest
 from mbexport.bundle.manifest import BundleManifest
 from mbexport.errors import BundleError
+from mbexport.remote import stands_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,7 @@ def unpacked(path: Path) -> Iterator[Unpacked]:
     """
     with tempfile.TemporaryDirectory(prefix="mbexport-") as folder:
         root = Path(folder)
+        stands_for(root, str(path))
         with archive.opened(path) as file:
             told = _manifest(path, file)
             _check_listed(path, set(file.namelist()), told)

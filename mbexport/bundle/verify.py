@@ -78,6 +78,7 @@ def verify(
     tell("check every byte")
     with unpacked(path) as found:
         state, fault = _signature(found.root, key)
+        signatures = int((found.root / manifest.SIGNATURE).is_file())
         _check_shown(path, found)
         rows = []
         for artifact in found.artifacts:
@@ -97,7 +98,7 @@ def verify(
         passed=state != "invalid" and all(row.passed for row in rows),
         bundle=str(path),
         sha256=digest,
-        files=len(found.manifest.files) + 1 + (state != "none"),
+        files=len(found.manifest.files) + 1 + signatures,
         signature=state,
         signature_fault=fault,
         rows=rows,
@@ -123,11 +124,12 @@ def _signature(root: Path, key: Path | None) -> tuple[SignatureState, str | None
     signed = (root / manifest.SIGNATURE).is_file()
     if key is None:
         return ("not checked" if signed else "none"), None
+    from mbexport.bundle.sign import fault, verifier
+
+    asked = verifier(key)
     if not signed:
         return "invalid", "it is not signed"
-    from mbexport.bundle.sign import fault
-
-    found = fault(root, key)
+    found = fault(root, asked)
     return ("invalid" if found else "valid"), found
 
 

@@ -93,10 +93,7 @@ def _faults(document: PipelineDocument, folder: Path) -> Iterator[Fault]:
             split_target(target)
         except InputError as error:
             yield Fault(("runtimes", place), str(error))
-    for name in ("images", "labels", "golden"):
-        text = getattr(document, name)
-        if text is not None and not (folder / text).exists():
-            yield Fault((name,), f"{folder / text} is not there")
+    yield from _path_faults(document, folder)
     for place, table in enumerate(document.cells):
         precisions = table.precision if isinstance(table.precision, list) else [table.precision]
         if document.images is None and set(precisions) - {"f32"}:
@@ -111,6 +108,16 @@ def _faults(document: PipelineDocument, folder: Path) -> Iterator[Fault]:
         if asked and table.include_top is False:
             yield Fault(("cells", place, "include_top"), f"features have no accuracy: {asked[0]} cannot be judged")
     yield from _gate_faults(document.gates, ("gates",), document, folder)
+
+
+def _path_faults(document: PipelineDocument, folder: Path) -> Iterator[Fault]:
+    for name in ("images", "labels", "golden"):
+        text = getattr(document, name)
+        if text is not None and not (folder / text).exists():
+            yield Fault((name,), f"{folder / text} is not there")
+    for name in ("out", "profiles"):
+        if (folder / getattr(document, name)).is_file():
+            yield Fault((name,), f"{folder / getattr(document, name)} is a file; name a folder")
 
 
 def _picture_faults(document: PipelineDocument, cells: Sequence[Wanted], folder: Path) -> Iterator[Fault]:

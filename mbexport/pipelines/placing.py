@@ -14,7 +14,7 @@ from mbexport.bundle.sign import signer
 from mbexport.errors import InputError
 from mbexport.pipelines.read import Fault
 from mbexport.pipelines.reports import REPORTS
-from mbexport.remote import url_of
+from mbexport.remote import is_known, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -74,7 +74,8 @@ def _clash(
         if other != output.path and (_is_within(other, output.path) or _is_within(output.path, other)):
             return f"{output.path} and {other}, another output, would lie in each other"
     folder, out = path.parent, path.parent / document.out
-    texts = (document.images, document.labels, document.golden, document.gates.baseline)
+    gates = [document.gates, *(table.gates for table in document.cells if table.gates is not None)]
+    texts = (document.images, document.labels, document.golden, *(each.baseline for each in gates))
     inputs = [path, *(folder / text for text in texts if text), *([output.sign] if output.sign else [])]
     inputs += [
         Path(file) for table in document.cells if (file := weights_of.split(weights_of.under(table.weights, folder))[1])
@@ -99,6 +100,8 @@ def _output_faults(table: OutputTable, names: Sequence[str], folder: Path) -> It
             yield (name,), f"only {{name}} and {{network}} can stand in braces, not {text!r}"
     if table.publish is not None and url_of(table.publish) is None:
         yield ("publish",), f"give a URL, such as s3://models/{{network}}.zip, not {table.publish!r}"
+    elif table.publish is not None and not is_known(table.publish):
+        yield ("publish",), f"fsspec knows no such kind of URL as {table.publish!r}"
     if table.force and table.publish is None:
         yield ("force",), "replace what? give publish beside it"
     for place, pattern in enumerate(table.cells):

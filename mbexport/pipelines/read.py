@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import re
 import tomllib
@@ -58,7 +57,9 @@ def parse(text: str, path: Path) -> tuple[PipelineDocument, list[Fault]]:
         last = max(1, len(text.splitlines()))
         reason, line, column = found.groups() if found else (str(error).partition(" (at")[0], last, 1)
         raise PipelineFileError(f"{path}:{line}:{column}: {reason}") from error
-    raw, faults = copy.deepcopy(raw), list[Fault]()
+    except RecursionError as error:
+        raise PipelineFileError(f"{path}:1:1: tables and lists lie too deep in each other") from error
+    faults = list[Fault]()
     while True:
         try:
             return msgspec.convert(raw, PipelineDocument), faults

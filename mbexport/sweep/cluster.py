@@ -37,6 +37,7 @@ BENCH = "bench"
 """A worker that may measure; one a machine has it, once."""
 _CONNECT_S = 10.0
 _POLL_S = 0.5
+_LAST_PORT = 65535
 _PATIENCE_S = 30.0
 """How long a cell waits for a worker that was there when it was handed in and has gone."""
 
@@ -54,7 +55,8 @@ def cluster(address: str, machines: Sequence[str] | None = None) -> Iterator[Das
         MissingPackageError: distributed is not installed.
         MissingError: no scheduler answers.
     """
-    if not re.fullmatch(r"\S+:\d+", address):
+    found = re.fullmatch(r"(?:(?:tcp|tls|ucx|ws|wss)://)?[^\s/]+:(\d{1,5})", address)
+    if found is None or int(found[1]) > _LAST_PORT:
         raise InputError(f"--scheduler must be an address such as tcp://10.0.0.1:8786, not {address!r}")
     try:
         import distributed

@@ -18,7 +18,7 @@ from mbexport.errors import InputError, MbexportError, ProcessError
 from mbexport.profiles import profile_path
 from mbexport.runtimes import resolve_targets
 from mbexport.sweep.measured import measured
-from mbexport.sweep.orders import Delivery, Order
+from mbexport.sweep.orders import WORKER_ENVIRONMENT, Delivery, Order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,7 +113,7 @@ def _asked(order: Order) -> Delivery:
     for attempt in range(1, _ATTEMPTS + 1):
         if not _servants:
             command = child.python_module("mbexport.sweep.worker")
-            _servants.append(child.Servant(command, f"the process that builds {order.cell.name}"))
+            _servants.append(child.Servant(command, f"the process that builds {order.cell.name}", WORKER_ENVIRONMENT))
         try:
             return _servants[0].ask(order, Delivery)
         except ProcessError:

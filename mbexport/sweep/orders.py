@@ -7,6 +7,10 @@ import msgspec
 from mbexport.accuracy.report import ValidationReport
 from mbexport.sweep.cells import Cell
 
+WORKER_ENVIRONMENT = {"TF_NUM_INTRAOP_THREADS": "1"}
+"""Keras's answers differ in their last bits with the threads that they are computed on, and so would the artifacts of
+one cell, built by one worker or by several."""
+
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Build and check one cell."""
@@ -22,6 +26,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     targets: list[str]
     threads: int
     """That the worker may use."""
+    scratch: str | None = None
+    """A folder in the cache for what is half made, which goes with whoever gave the order."""
     cpus: list[int] = []
     """That it is bound to; none where the system does not bind processes. Engines ask how many CPUs there are and spin
     on as many threads: two workers that each think to have the machine for themselves build three times as slowly."""

@@ -16,7 +16,7 @@ import psutil
 from mbexport import child
 from mbexport.cache import Cache
 from mbexport.errors import MbexportError, ProcessError
-from mbexport.sweep.orders import Delivery
+from mbexport.sweep.orders import WORKER_ENVIRONMENT, Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,7 +113,9 @@ class _Worker:
             except queue.Empty:
                 return
             try:
-                self._found.put(self._outcome(msgspec.structs.replace(order, cpus=self._cpus)))
+                self._found.put(
+                    self._outcome(msgspec.structs.replace(order, cpus=self._cpus, scratch=str(self._scratch)))
+                )
             except BaseException as error:  # noqa: BLE001 - raised again where the outcomes are waited for
                 self._found.put(error)
                 return
@@ -139,8 +141,7 @@ class _Worker:
                 self._dismiss()
             if self._servant is None:
                 command = child.python_module("mbexport.sweep.worker")
-                threads = {name: str(order.threads) for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")}
-                own = {"TMPDIR": str(self._scratch), **threads}
+                own = {"TMPDIR": str(self._scratch), "OMP_NUM_THREADS": str(order.threads), **WORKER_ENVIRONMENT}
                 self._servant = child.Servant(command, f"the process that builds {order.cell.name}", own)
             return self._servant
 

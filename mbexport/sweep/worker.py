@@ -27,7 +27,7 @@ def work(order: Order) -> Delivery:
     if order.cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, order.cpus)
     told: list[str] = []
-    cache = Cache(Path(order.cache), told.append)
+    cache = Cache(Path(order.cache), told.append, Path(order.scratch) if order.scratch else None)
     start = time.perf_counter()
     artifact, was_there = _artifact(order, cache, told)
     built = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 Layout = Literal["triton", "ovms", "openvino-ir", "plain"]
 _LISTED = ".mbexport.json"
-"""Names every file of the layout, so that a later one, with other files, may take its place."""
+"""Every other file of the layout with its sha256, so that a later layout may take its place, and damage shows."""
 _SERVERS = ("triton", "ovms")
 """Whose layouts say how many threads and pictures at once."""
 
@@ -86,7 +87,7 @@ def _planned(
 ) -> tuple[str | None, Mapping[str, bytes]]:
     """Whose profiles count, and the files."""
     refuse_names(artifacts)
-    serde.refuse_unwritable(out.absolute().parent)
+    serde.refuse_unwritable(out.parent)
     found = [profiles_of(artifact, profiles) for artifact in artifacts]
     slug = _machine({name for each in found for name in each}, machine)
     networks = [
@@ -95,7 +96,7 @@ def _planned(
     ]
     module = import_module(f"mbexport.bundle.layouts.{layout.replace('-', '_')}")
     files: dict[str, bytes] = module.files(networks)
-    files[_LISTED] = serde.json_bytes(sorted([*files, _LISTED]))
+    files[_LISTED] = serde.json_bytes({name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)})
     _refuse_foreign(out, files)
     return slug, files
 
@@ -135,6 +136,31 @@ def _refuse_foreign(out: Path, files: Mapping[str, bytes]) -> None:
 def _earlier(out: Path) -> set[str]:
     """The files of the layout that stands there."""
     try:
-        return set(serde.decoded((out / _LISTED).read_bytes(), list[str]))
+        return {_LISTED, *serde.decoded((out / _LISTED).read_bytes(), dict[str, str])}
     except (OSError, ValueError):  # none, or none of mbexport's: its files are strangers then
         return set()
+
+
+def files_of(layout: Path) -> dict[str, Path]:
+    """The files of a layout by their paths in it.
+
+    Raises:
+        InputError: the folder is no layout, or holds anything but its files as they were written.
+    """
+    try:
+        listed = serde.decoded((layout / _LISTED).read_bytes(), dict[str, str])
+    except (OSError, ValueError) as error:
+        raise InputError(f"{layout} is neither a bundle nor the folder of an artifact or a layout") from error
+    links = [path for path in layout.rglob("*") if path.is_symlink()]
+    if links:
+        raise InputError(f"{links[0]} is a link; a layout has none")
+    there = {path.relative_to(layout).as_posix(): path for path in sorted(layout.rglob("*")) if not path.is_dir()}
+    if set(there) != {*listed, _LISTED}:
+        odd = min(set(there) ^ {*listed, _LISTED})
+        raise InputError(
+            f"{layout / odd} {'is no part of the layout' if odd in there else 'is not there'}; write it anew"
+        )
+    for name, sha256 in listed.items():
+        if hashlib.sha256(there[name].read_bytes()).hexdigest() != sha256:
+            raise InputError(f"{there[name]} is not as it was written; write the layout anew")
+    return there
