@@ -16,6 +16,7 @@ from mbexport.bundle import archive, manifest
 from mbexport.bundle.card import card
 from mbexport.bundle.evidence import StoredValidation, evidence_members, profiles_of
 from mbexport.bundle.golden import golden_members
+from mbexport.bundle.graphs import refuse_unsafe
 from mbexport.bundle.manifest import BundledArtifact, BundleManifest
 from mbexport.bundle.sbom import require_cyclonedx, sbom
 from mbexport.bundle.serving import servings
@@ -75,6 +76,7 @@ def bundle(
 
     Raises:
         UnprovenError: an artifact fails its validation; nothing is written.
+        BundleError: a graph that nobody could open as a part of a bundle.
         InputError: no artifact, or two of one name.
         MissingPackageError: the extra ``bundle`` or ``sign`` is not installed.
         OutputError: the place cannot be written to.
@@ -83,6 +85,8 @@ def bundle(
     refuse_names(artifacts)
     refuse_place(out, [*(artifact.path for artifact in artifacts), *profiles, *([key] if key else [])])
     _refuse_missing(key)
+    for artifact in artifacts:
+        refuse_unsafe(str(artifact.path.parent), artifact)
     validations = {artifact.manifest.slug: prove(artifact, targets, threads, tell) for artifact in artifacts}
     measured = {artifact.manifest.slug: profiles_of(artifact, profiles) for artifact in artifacts}
     tell("bundle")

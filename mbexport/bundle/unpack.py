@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from mbexport import serde
 from mbexport.artifact import MANIFEST, Artifact, read_artifact
 from mbexport.bundle import archive, manifest
+from mbexport.bundle.graphs import model_names, refuse_unsafe
 from mbexport.bundle.manifest import BundleManifest
 from mbexport.errors import BundleError
 from mbexport.remote import stands_for
@@ -21,9 +21,6 @@ from mbexport.remote import stands_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from zipfile import ZipFile
-
-    from google.protobuf.message import Message
-    from onnx import TensorProto
 
 _MOST_MANIFEST_BYTES = 4 * 2**20
 _SLUG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
@@ -95,43 +92,11 @@ def _artifacts(path: Path, root: Path, told: BundleManifest) -> list[Artifact]:
         found = (artifact.manifest.slug, artifact.sha256, artifact.manifest.precision)
         if found != (entry.slug, entry.sha256, entry.precision):
             raise BundleError(f"{path}: {entry.path} is not the artifact that {manifest.BUNDLE} describes")
-        _refuse_external_data(path, artifact)
+        refuse_unsafe(str(path), artifact)
         opened.append(artifact)
     checked = {
-        f"{entry.path}/{name}" for entry, one in zip(told.artifacts, opened, strict=True) for name in _models(one)
+        f"{entry.path}/{name}" for entry, one in zip(told.artifacts, opened, strict=True) for name in model_names(one)
     }
     if unchecked := next((one.model for one in told.serving if one.model not in checked), None):
         raise BundleError(f"{path}: {manifest.BUNDLE} serves {unchecked}, which no artifact names as a model")
     return opened
-
-
-def _models(artifact: Artifact) -> list[str]:
-    return sorted(set(artifact.manifest.models.values()))
-
-
-def _refuse_external_data(path: Path, artifact: Artifact) -> None:
-    """Weights outside of the model file could lie anywhere on the machine that loads it."""
-    import onnx
-    from google.protobuf.message import DecodeError
-    from onnx.external_data_helper import uses_external_data
-
-    for name in _models(artifact):
-        try:
-            model = onnx.load(artifact.path / name, load_external_data=False)
-        except DecodeError as error:
-            raise BundleError(f"{path}: {artifact.manifest.slug}/{name} is not an ONNX model") from error
-        if any(uses_external_data(tensor) for tensor in _tensors(model)):
-            raise BundleError(f"{path}: {artifact.manifest.slug}/{name} keeps weights outside of the file")
-
-
-def _tensors(message: Message) -> Iterator[TensorProto]:
-    """Every tensor that a message holds, however deep."""
-    from onnx import TensorProto
-
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for item in value if isinstance(value, Sequence) else [value]:
-                if isinstance(item, TensorProto):
-                    yield item
-                else:
-                    yield from _tensors(item)
