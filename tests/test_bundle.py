@@ -161,7 +161,27 @@ def test_golden_answers_are_keras_own(bundled: Path, small_artifact: Artifact) -
 
 
 def test_infer_is_short(bundled: Path) -> None:
-    assert len([line for line in members(bundled)["infer.py"].splitlines() if line]) <= 48
+    assert len([line for line in members(bundled)["infer.py"].splitlines() if line]) <= 40
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("nowhere.jpg", "No such file"), ("bundle.json", "cannot identify image")]
+)
+def test_infer_says_what_it_cannot_read(bundled: Path, tmp_path: Path, name: str, reason: str) -> None:
+    with zipfile.ZipFile(bundled) as file:
+        file.extractall(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-I", "infer.py", "golden/1.bmp", name],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert done.stdout.startswith("golden/1.bmp: ")
+    assert done.stderr.startswith(f"{name} cannot be read: ")
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_profiles_travel(small_artifact: Artifact, tmp_path: Path) -> None:
