@@ -387,6 +387,24 @@ def test_a_bundle_does_not_take_the_place_of_what_it_is_made_of(
     assert not Path("s3:").exists()
 
 
+def test_a_bundle_may_lie_beside_the_profiles_and_pictures_that_it_searches(
+    small_artifact: Artifact, bundled: Path, tmp_path: Path
+) -> None:
+    own, out = (tmp_path / "machine" / name for name in ("a.json", "b.zip"))
+    write_profile(own, profile(measurement(), artifact_sha256=small_artifact.sha256))
+    before = own.read_bytes()
+    for _ in range(2):
+        bundle([small_artifact], out, ["ort:cpu"], profiles=[tmp_path])
+    assert any("/profiles/" in name for name in members(out))
+    with pytest.raises(OutputError, match="would lie over"):
+        bundle([small_artifact], own, ["ort:cpu"], profiles=[tmp_path])
+    with pytest.raises(OutputError, match="would lie over"):
+        rebuild(bundled, own, Given(images=tmp_path))
+    with pytest.raises(InputError, match="--images"):
+        rebuild(bundled, tmp_path / "again.zip", Given(images=tmp_path))
+    assert own.read_bytes() == before
+
+
 def overlapping(count: int = 8, size_bytes: int = 2**20) -> bytes:
     """An archive of so many members that all lie in the last one."""
     data = bytearray()

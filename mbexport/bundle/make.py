@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +84,7 @@ def bundle(
     """
     tell = progress or (lambda _message: None)
     refuse_names(artifacts)
-    refuse_place(out, [*(artifact.path for artifact in artifacts), *profiles, *([key] if key else [])])
+    refuse_place(out, [*(artifact.path for artifact in artifacts), *([key] if key else [])], searched=profiles)
     _refuse_missing(key)
     for artifact in artifacts:
         refuse_unsafe(str(artifact.path.parent), artifact)
@@ -93,12 +94,13 @@ def bundle(
     return write(Contents(artifacts, validations, measured), out, key)
 
 
-def refuse_place(out: Path, kept: Iterable[Path]) -> None:
+def refuse_place(out: Path, kept: Iterable[Path], searched: Iterable[Path] = ()) -> None:
     """Before the minutes that it takes.
 
     Args:
         out: the bundle's file.
         kept: files and folders that it is made of.
+        searched: folders, some of whose files it is made of; an earlier bundle among them may be replaced.
 
     Raises:
         OutputError: it is a folder or a URL, cannot be written to, or would lie over what it is made of.
@@ -106,7 +108,8 @@ def refuse_place(out: Path, kept: Iterable[Path]) -> None:
     serde.refuse_unwritable(out.parent)
     if out.is_dir():
         raise OutputError(f"{out} is a folder; name a file")
-    for each in kept:
+    in_the_way = out.is_file() and not zipfile.is_zipfile(out)
+    for each in (*kept, *(searched if in_the_way else ())):
         if out.resolve().is_relative_to(each.resolve()):
             raise OutputError(f"{out} would lie over {each}, which the bundle is made of; choose another place")
 

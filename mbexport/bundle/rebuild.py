@@ -73,7 +73,8 @@ def rebuild(
         OutputError: ``out`` cannot be written to.
     """
     tell, given = progress or (lambda _message: None), given or Given()
-    refuse_place(out, [path, *(each for each in (given.weights, given.images) if each is not None)])
+    kept = [path] if given.weights is None else [path, given.weights]
+    refuse_place(out, kept, searched=[] if given.images is None else [given.images])
     with unpacked(path) as old, tempfile.TemporaryDirectory(prefix="mbexport-") as folder:
         for artifact in old.artifacts:
             _refuse_other_name(path, artifact.manifest)
