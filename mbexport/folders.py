@@ -215,6 +215,22 @@ def some_pictures(folder: Path, limit: int) -> list[Path]:
     return [found[place * len(found) // count] for place in range(count)]
 
 
+def count_pictures(images: Path) -> int:
+    """How many pictures a folder holds at any depth, or a CSV lists.
+
+    Raises:
+        InputError: no such place, or one that cannot be read.
+    """
+    if images.is_file():
+        return sum(1 for _ in _rows(images))
+    if not images.is_dir():
+        raise InputError(f"{images} does not exist; give a folder with pictures, or a CSV of path,label")
+    try:
+        return sum(1 for _ in _below(images))
+    except OSError as error:
+        raise InputError(f"{error.filename or images} cannot be read: {error.strerror}") from error
+
+
 def named_pictures(arguments: Iterable[str]) -> list[Path]:
     """The files that a user means by files, folders (their own pictures, sorted) and patterns; each once.
 

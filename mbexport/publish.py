@@ -51,7 +51,7 @@ def publish(source: Path, url: str, *, force: bool = False) -> Published:
     sources = _files(source)
     if not url:
         raise InputError("where to? give a URL such as s3://models/small.zip")
-    whole = f"{url}{source.name}" if url.endswith("/") else url
+    whole = target_url(source, url)
     fs, place = remote.filesystem(remote.url_of(whole) or whole)
     wanted = {name: _sha256(path) for name, path in sources.items()}
     with remote.writing(whole):
@@ -71,6 +71,11 @@ def publish(source: Path, url: str, *, force: bool = False) -> Published:
             remote.put(fs, sources[name], _under(place, name))
     names = [name for name in wanted if name]
     return Published(url=whole, files=names, sha256=wanted.get(""), was_there=not missing)
+
+
+def target_url(source: Path, url: str) -> str:
+    """Where ``source`` goes: a URL that ends with a slash is the folder that it comes to lie in."""
+    return f"{url}{source.name}" if url.endswith("/") else url
 
 
 def _files(source: Path) -> dict[str, Path]:

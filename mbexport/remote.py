@@ -38,6 +38,12 @@ def url_of(path: Path | str) -> str | None:
     return f"file:///{unquote(found[2])}" if found[1] == "file" else f"{found[1]}://{found[2]}"
 
 
+def local_path(url: str) -> Path | None:
+    """What a URL names on this machine; None for one of elsewhere."""
+    whole = url_of(url)
+    return Path(whole.removeprefix("file://")) if whole is not None and whole.startswith("file://") else None
+
+
 def local(path: Path) -> Path:
     """``path`` itself, or a copy of what its URL names, which lasts as long as this process.
 

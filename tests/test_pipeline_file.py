@@ -54,7 +54,8 @@ cells = ["*small*_int8"]
 def written(folder: Path, text: str) -> Path:
     (folder / "val" / "n01440764").mkdir(parents=True, exist_ok=True)  # tench
     (folder / "base").mkdir(exist_ok=True)
-    Image.new("RGB", (8, 8)).save(folder / "val" / "n01440764" / "one.png")
+    for number in range(16):
+        Image.new("RGB", (8, 8)).save(folder / "val" / "n01440764" / f"{number}.png")
     path = folder / "mbexport.toml"
     path.write_text(text, encoding="utf-8")
     return path
@@ -246,6 +247,30 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=re.escape(text)):
             read_pipeline(tmp_path / name)
+
+
+def test_publishing_over_what_the_pipeline_needs(tmp_path: Path) -> None:
+    table = "[[cells]]\nvariant = 'v2'\n[[outputs]]\npath = 'mbexport.toml.zip'\nforce = true\npublish = "
+    for place in ("mbexport.toml", "artifacts/mobilenet_v2_1.0_224/model.onnx", "profiles/"):
+        url = f"file://{tmp_path}/{place}"
+        (found,) = faults(tmp_path, f"{table}'{url}'\n")
+        assert found.startswith(f"6:1: outputs[0].publish: {url} would lie over {tmp_path}/"), found
+    assert read_pipeline(written(tmp_path, f"{table}'file://{tmp_path}/remote/'\n")).outputs[0].force
+
+
+def test_baselines_that_are_damaged(tmp_path: Path) -> None:
+    for name in ("base/a.json", "one.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+        (found,) = faults(tmp_path, f"gates.baseline = '{name.partition('/')[0]}'\n[[cells]]\nvariant = 'v2'\n")
+        assert found.startswith(f"1:7: gates.baseline: {tmp_path / name} has no schema_version"), found
+
+
+def test_too_few_pictures_to_calibrate_on(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "1.png").write_bytes(b"")
+    (found,) = faults(tmp_path, "images = 'pictures'\n[[cells]]\nvariant = 'v2'\nprecision = 'int8'\n")
+    assert found.startswith(f"1:1: images: {tmp_path / 'pictures'} holds 1 pictures; at least 16 are needed"), found
 
 
 @pytest.mark.parametrize(

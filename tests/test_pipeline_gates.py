@@ -173,6 +173,14 @@ def test_a_baseline_without_its_like(artifact: Artifact, tmp_path: Path) -> None
     assert (found.passed, found.reason) == (None, f"{tmp_path / 'base'} has no profile of tiny")
 
 
+def test_a_damaged_baseline_fails(artifact: Artifact, tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "tiny.json").write_text("{")
+    (found,) = judged(artifact, tmp_path, row(1.0), baseline="base")
+    assert found.passed is False
+    assert "tiny.json" in found.reason
+
+
 def report(*gates: GateResult, **changes: Any) -> PipelineReport:
     cell = Cell(spec=ModelSpec(variant="small"))
     result = CellResult(name=cell.name, cell=cell, build_s=1.5)

@@ -213,6 +213,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["sweep", "--variant", "small", "--alpha", "1.0,1"], "two cells"),
         (["sweep", "--variant", "small", "--precision", "int8"], "--images"),
         (["sweep", "--variant", "small", "--precision", "int8", "--images", "lost"], "--images lost is not there"),
+        (["sweep", "--variant", "small", "--precision", "int8", "--images", "."], "holds 0 pictures; at least 16"),
         (["sweep", "--variant", "small", "--images", "."], "--images calibrates int8 and f16"),
         (["sweep", "--variant", "small", "--precision", "int4"], "int4"),
         (["sweep", "--variant", "small", "--workers", "0"], "--workers"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mbexport.errors import InputError
+from mbexport.errors import DocumentError, InputError
 from mbexport.folders import labelled_set
 from mbexport.labels import IMAGENET_CLASSES, imagenet_labels
 from mbexport.labels_file import labels_from_file
@@ -13,6 +13,7 @@ from mbexport.pipelines import read
 from mbexport.pipelines.cells import Wanted, merged, wanted_cells
 from mbexport.pipelines.placing import Output, place_outputs
 from mbexport.pipelines.read import Fault
+from mbexport.profiles import read_profile
 from mbexport.runtimes import split_target
 
 if TYPE_CHECKING:
@@ -121,12 +122,20 @@ def _path_faults(document: PipelineDocument, folder: Path) -> Iterator[Fault]:
 
 
 def _picture_faults(document: PipelineDocument, cells: Sequence[Wanted], folder: Path) -> Iterator[Fault]:
-    """Whether labels can be read and pictures are labelled, which would else show after the last build."""
+    """Whether labels can be read, and pictures are enough and labelled, which would else show after the last build."""
     try:
         named = None if document.labels is None else labels_from_file(folder / document.labels)
     except InputError as error:
         yield Fault(("labels",), str(error))
         return
+    if document.images is not None and any(each.cell.precision != "f32" for each in cells):
+        from mbexport.quantize.shown import refuse_few
+
+        try:
+            refuse_few(folder / document.images)
+        except InputError as error:
+            yield Fault(("images",), str(error))
+            return
     judged = {each.cell.spec.classes for each in cells if asks_accuracy(each.gates)}
     for classes in sorted(judged if document.images is not None else ()):
         labels = imagenet_labels() if named is None and classes == IMAGENET_CLASSES else named
@@ -151,7 +160,15 @@ def _gate_faults(
     for name in _ON_ROWS:
         if getattr(gates, name) is not None and not document.bench:
             yield Fault((*at, name), "latency is measured: leave bench = false out")
-    if gates.baseline is not None and not (folder / gates.baseline).exists():
-        yield Fault(
-            (*at, "baseline"), f"{folder / gates.baseline} is not there; it is a profile, or a folder of profiles"
-        )
+    if gates.baseline is not None:
+        yield from (Fault((*at, "baseline"), text) for text in _baseline_faults(folder / gates.baseline))
+
+
+def _baseline_faults(baseline: Path) -> Iterator[str]:
+    if not baseline.exists():
+        yield f"{baseline} is not there; it is a profile, or a folder of profiles"
+    for path in sorted(baseline.glob("*.json")) if baseline.is_dir() else [baseline] * baseline.exists():
+        try:
+            read_profile(path)
+        except DocumentError as error:
+            yield str(error)

@@ -11,7 +11,7 @@ from mbexport import hardware
 from mbexport.analysis.diff import diff
 from mbexport.bench.rows import row_of
 from mbexport.bundle.evidence import profiles_of
-from mbexport.errors import InputError
+from mbexport.errors import DocumentError, InputError
 from mbexport.thresholds import DIFF_ABOVE_SHARE
 
 if TYPE_CHECKING:
@@ -152,6 +152,8 @@ def _regression(baseline: Path, slower: float, evidence: Evidence, machine: str)
     own = evidence.profiles / machine / f"{slug}.json"
     try:
         report = diff(stored, own, across=("artifact", "inputs", "runtime-version"), threshold=slower)
+    except DocumentError as error:  # it would never be judged, and nobody would notice
+        return _result("baseline", machine, False, None, slower, str(error))
     except InputError as error:
         return _result("baseline", machine, None, None, slower, str(error))
     worst = max(report.rows, key=lambda row: row.ratio)

@@ -14,13 +14,16 @@ from mbexport.bundle.sign import signer
 from mbexport.errors import InputError
 from mbexport.pipelines.read import Fault
 from mbexport.pipelines.reports import REPORTS
-from mbexport.remote import is_known, url_of
+from mbexport.publish import target_url
+from mbexport.remote import is_known, local_path, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mbexport.pipelines.document import Kind, OutputTable, PipelineDocument
     from mbexport.pipelines.positions import Keys
+
+_NEEDED = "which the pipeline needs"
 
 
 @dataclass(frozen=True)
@@ -51,21 +54,19 @@ def place_outputs(document: PipelineDocument, names: Sequence[str], path: Path) 
         faults += wrong
         for output in [] if wrong else [_output(table, name, path.parent) for name in names if _is_chosen(name, table)]:
             there = found.get(output.path)
-            clash = _clash(output, found, document, names, path)
-            if clash is not None:
+            needed = _needed(output, document, names, path)
+            if clash := _clash(output, found, needed):
                 faults.append(Fault((*at, "path"), clash))
                 break
-            if output.publish is not None and urls.setdefault(output.publish, output.path) != output.path:
-                faults.append(Fault((*at, "publish"), f"{output.publish} is where another output goes too"))
+            if clash := _published_clash(output, urls, needed):
+                faults.append(Fault((*at, "publish"), clash))
                 break
             cells = (*(there.cells if there else ()), *output.cells)
             found[output.path] = replace(output, cells=tuple(dict.fromkeys(cells)))
     return list(found.values()), faults
 
 
-def _clash(
-    output: Output, others: Mapping[Path, Output], document: PipelineDocument, names: Sequence[str], path: Path
-) -> str | None:
+def _clash(output: Output, others: Mapping[Path, Output], needed: Sequence[Path]) -> str | None:
     """What an output would overwrite."""
     there = others.get(output.path)
     if there is not None and replace(there, cells=()) != replace(output, cells=()):
@@ -73,6 +74,25 @@ def _clash(
     for other in others:
         if other != output.path and (_is_within(other, output.path) or _is_within(output.path, other)):
             return f"{output.path} and {other}, another output, would lie in each other"
+    for kept in needed:
+        if _is_within(output.path, kept) or _is_within(kept, output.path):
+            return f"{output.path} would lie over {kept}, {_NEEDED}"
+    return None
+
+
+def _published_clash(output: Output, urls: dict[str, Path], needed: Sequence[Path]) -> str | None:
+    """What would be replaced at a URL; ``urls`` are those of the outputs before it."""
+    if output.publish is None:
+        return None
+    if urls.setdefault(output.publish, output.path) != output.path:
+        return f"{output.publish} is where another output goes too"
+    place = local_path(target_url(output.path, output.publish))
+    kept = next((each for each in needed if place is not None and _is_within(place, each)), None)
+    return None if kept is None else f"{output.publish} would lie over {kept}, {_NEEDED}"
+
+
+def _needed(output: Output, document: PipelineDocument, names: Sequence[str], path: Path) -> list[Path]:
+    """Files and folders of the pipeline's own, and what it reads."""
     folder, out = path.parent, path.parent / document.out
     gates = [document.gates, *(table.gates for table in document.cells if table.gates is not None)]
     texts = (document.images, document.labels, document.golden, *(each.baseline for each in gates))
@@ -80,11 +100,7 @@ def _clash(
     inputs += [
         Path(file) for table in document.cells if (file := weights_of.split(weights_of.under(table.weights, folder))[1])
     ]
-    own = [*(out / name for name in names), *(out / name for name in REPORTS), folder / document.profiles]
-    for kept in (*inputs, *own):
-        if _is_within(output.path, kept) or _is_within(kept, output.path):
-            return f"{output.path} would lie over {kept}, which the pipeline needs"
-    return None
+    return [*inputs, *(out / name for name in names), *(out / name for name in REPORTS), folder / document.profiles]
 
 
 def _is_within(inner: Path, outer: Path) -> bool:

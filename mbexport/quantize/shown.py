@@ -11,7 +11,7 @@ import numpy as np
 from mbexport.artifact import read_labels
 from mbexport.classifier import classifier_outputs
 from mbexport.errors import InputError, PictureError
-from mbexport.folders import labelled_set, names_classes, some_pictures
+from mbexport.folders import count_pictures, labelled_set, names_classes, some_pictures
 from mbexport.images import network_input, picture
 from mbexport.predict import FailedPicture
 
@@ -28,6 +28,7 @@ LEAST_PICTURES, FEW_PICTURES = 16, 100
 """Fewer calibrate nothing; fewer than the second leave the ranges, and the verdict on accuracy, to chance."""
 MOST_CALIBRATING, MOST_PICTURES = 256, 2048
 """More make a network no better, and take memory and time."""
+_NEEDED = f"at least {LEAST_PICTURES} are needed to calibrate, better {FEW_PICTURES} to {MOST_CALIBRATING}"
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,17 @@ def picture_paths(artifact: Artifact, images: Path) -> list[Path]:
     return [paths[at] for at in _order(paths)]
 
 
+def refuse_few(images: Path) -> None:
+    """What :func:`show` would refuse, as far as it shows without a network and without decoding anything.
+
+    Raises:
+        InputError: no such place, or fewer than :data:`LEAST_PICTURES` pictures.
+    """
+    count = count_pictures(images)
+    if count < LEAST_PICTURES:
+        raise InputError(f"{images} holds {count} pictures; {_NEEDED}")
+
+
 def _order(paths: Sequence[Path]) -> NDArray[np.intp]:
     return np.random.default_rng(0).permutation(len(paths))[:MOST_PICTURES]
 
@@ -106,10 +118,7 @@ def _refuse_few(images: Path, pixels: Sequence[NDArray[np.uint8]], failed: Seque
     showing = sum(each.min() != each.max() for each in pixels)
     if showing < LEAST_PICTURES:
         broken = f", {len(failed)} cannot be read ({failed[0].path} {failed[0].reason})" if failed else ""
-        raise InputError(
-            f"{images} holds {showing} different pictures that show something{broken}; at least {LEAST_PICTURES} are "
-            f"needed to calibrate, better {FEW_PICTURES} to {MOST_CALIBRATING}"
-        )
+        raise InputError(f"{images} holds {showing} different pictures that show something{broken}; {_NEEDED}")
 
 
 def _found(artifact: Artifact, images: Path) -> tuple[list[Path], NDArray[np.int64] | None, str | None]:

@@ -103,7 +103,7 @@ def sweep(
         crew: who does it; processes of this machine by default.
 
     Raises:
-        InputError: two cells of one folder, or a folder that is not to be replaced.
+        InputError: two cells of one folder, a folder that is not to be replaced, or too few pictures to calibrate on.
         OutputError: a place cannot be written to.
     """
     hands = crew or LocalCrew(settings.cache / "locks")
@@ -114,6 +114,10 @@ def sweep(
     found: dict[str, CellResult] = {}
     exact = [cell for cell in cells if cell.precision == "f32"]
     narrow = [cell for cell in cells if cell.precision != "f32"]
+    if narrow and settings.images is not None:
+        from mbexport.quantize.shown import refuse_few
+
+        refuse_few(settings.images)
     for group, workers in ((exact, settings.workers), (narrow, 1)):
         each = max(1, settings.threads // workers)
         for outcome in hands.outcomes([_order(cell, settings, each) for cell in group], workers):
