@@ -162,4 +162,4 @@ def _item_bytes(kind: int) -> int:
 
 
 def _told(node: NodeProto) -> str:
-    return f"{node.name} ({node.op_type})"
+    return f"{node.name or next(iter(node.output), '')} ({node.op_type})"
