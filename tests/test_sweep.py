@@ -217,6 +217,10 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["sweep", "--variant", "small", "--images", "."], "--images calibrates int8 and f16"),
         (["sweep", "--variant", "small", "--precision", "int4"], "int4"),
         (["sweep", "--variant", "small", "--workers", "0"], "--workers"),
+        (
+            ["sweep", "--variant", "small", "--runtime", "ort:cpu,ort:cuda", "--scheduler", "tcp://127.0.0.1:1"],
+            "unknown runtime 'ort:cpu,ort:cuda'",
+        ),
         (["sweep", "--variant", "small,,large"], "variant"),
         (["cache", "prune", "--max-size", "much"], "'much'"),
         (["cache", "prune", "--max-size", "-1"], "'-1'"),

@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import importlib
 import importlib.metadata
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -161,14 +162,18 @@ def raise_interrupt(error: ImportError) -> None:
         cause = cause.__cause__ or cause.__context__
 
 
+_DEVICE = re.compile(r"[a-z]+(\.[0-9a-z]+)*")
+"""``gpu.1`` is OpenVINO's second one."""
+
+
 def split_target(target: str) -> tuple[str, str]:
     """``openvino:cpu`` -> (openvino, cpu).
 
     Raises:
-        InputError: no such engine.
+        InputError: no such engine, or no device's name; whether that device is there is for the engine to say.
     """
-    engine, colon, device = target.lower().partition(":")
-    if engine not in ENGINES or not colon or not device:
+    engine, _, device = target.lower().partition(":")
+    if engine not in ENGINES or not _DEVICE.fullmatch(device):
         names = ("ort:cpu", "ort:cuda", "openvino:cpu", "openvino:gpu", "openvino:npu", "openvino:auto")
         near = difflib.get_close_matches(target.lower(), names, 1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
