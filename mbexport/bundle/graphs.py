@@ -1,4 +1,4 @@
-"""Is a stranger's graph safe to give to an engine: all of it in the file, and its tensors of a bounded size?"""
+"""Is a stranger's graph safe to give to an engine: all of it in the file, and of a bounded size?"""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mbexport.artifact import Artifact, read_reference
+from mbexport.bundle.sizes import item_bytes, refuse_large
+from mbexport.bundle.wire import refuse_crowded
 from mbexport.errors import BundleError
+from mbexport.images import picture_size
+from mbexport.pictures import REFERENCE_PICTURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from google.protobuf.message import Message
-    from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto
+    from onnx import ModelProto, TensorProto
 
-MOST_BYTES = 8 * 2**30
-_BYTES, _BYTES_OF_A_NUMBER = 2**28, 2**12
-"""For any graph, and for each number of its input on top: 2.7 GB for four pictures of 224 pixels, of which the float32
-file of MobileNetV2 1.4 writes 0.3 GB."""
-_MOST_INTEGERS = 2**20
-"""In one result of int64, since that may be the shape of another one, of as many dimensions."""
-_MOST_SHAPE_BYTES = 2**16
-"""Of a constant whose values decide about sizes."""
+    from mbexport.manifest import InputContract
+
+_RANK = 4
 _DENSEST = 8
 """Bytes of a number for each byte in the file: protobuf packs a small int64 into one."""
 
@@ -32,30 +31,58 @@ def model_names(artifact: Artifact) -> list[str]:
     return sorted(set(artifact.manifest.models.values()))
 
 
-def refuse_unsafe(where: str, artifact: Artifact) -> None:
+def refuse_unsafe(artifact: Artifact) -> None:
     """Refuse graphs that keep weights outside of the file, which could lie anywhere on the machine that loads them, and
-    those whose tensors would take more memory than any network here needs, at the sizes of the stored reference.
+    those that would take more memory than any network here needs, in whatever validation runs them on.
 
     Raises:
-        BundleError: it is so, or sizes are not known before the graph runs; the message names the node.
+        BundleError: it is so, or is not known before the graph runs.
         ArtifactError: the reference cannot be read.
     """
+    shapes = _shapes(artifact)
+    for name in model_names(artifact):
+        try:
+            model = _model(artifact, name)
+            for shape in shapes:
+                refuse_large(model, artifact.manifest.input.name, shape)
+        except BundleError as error:
+            raise BundleError(f"{artifact.path / name} {' '.join(str(error).split())}") from error
+
+
+def _shapes(artifact: Artifact) -> list[tuple[int, ...]]:
+    """Of all that the network will be run on: stored inputs of each size, and golden pictures."""
+    stored, contract = read_reference(artifact), artifact.manifest.input
+    if len(contract.shape) != _RANK:
+        raise BundleError(f"{artifact.path}: its input contract is of no pictures")
+    height, width = picture_size(contract)
+    shapes = [next(iter(one.inputs.values())).shape for one in stored.each]
+    for golden in stored.golden:
+        if golden.picture.shape[:2] != (height, width):
+            raise BundleError(f"{artifact.path}: a golden picture is not as large as the input contract says")
+        channels = golden.picture.shape[2]
+        shown = (height, width, channels) if contract.layout == "nhwc" else (channels, height, width)
+        shapes.append((REFERENCE_PICTURES, *shown))
+    for shape in shapes:
+        if any(side not in {None, found} for side, found in zip(contract.shape[1:], shape[1:], strict=True)):
+            raise BundleError(f"{artifact.path}: its pictures are not as large as the input contract says")
+    return list(dict.fromkeys((contract.shape[0] or shape[0], *shape[1:]) for shape in shapes))
+
+
+def _model(artifact: Artifact, name: str) -> ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
-    shapes = [next(iter(one.inputs.values())).shape for one in read_reference(artifact).each]
-    for name in model_names(artifact):
-        place = f"{where}: {artifact.manifest.slug}/{name}"
-        try:
-            model = onnx.load(artifact.path / name, load_external_data=False)
-        except DecodeError as error:
-            raise BundleError(f"{place} is not an ONNX model") from error
-        try:
-            _refuse_stretched(model)
-            for shape in shapes:
-                _refuse_large(model.graph, _Sizes(model, artifact.manifest.input.name, shape))
-        except BundleError as error:
-            raise BundleError(f"{place} {' '.join(str(error).split())}") from error
+    if not name.endswith(".onnx"):
+        raise BundleError("is not called .onnx; an engine that goes by names would take it for something else")
+    data = (artifact.path / name).read_bytes()
+    refuse_crowded(data)
+    try:
+        model = onnx.load_model_from_string(data)
+    except DecodeError as error:
+        raise BundleError("is not an ONNX model") from error
+    _refuse_stretched(model)
+    _refuse_other_input(model, artifact.manifest.input)
+    return model
 
 
 def _refuse_stretched(model: ModelProto) -> None:
@@ -67,8 +94,20 @@ def _refuse_stretched(model: ModelProto) -> None:
     for tensor in _tensors(model):
         if uses_external_data(tensor):
             raise BundleError("keeps weights outside of the file")
-        if math.prod(tensor.dims) * _item_bytes(tensor.data_type) > _DENSEST * tensor.ByteSize():
+        if math.prod(tensor.dims) * item_bytes(tensor.data_type) > _DENSEST * tensor.ByteSize():
             raise BundleError(f"holds a tensor {tensor.name} of {list(tensor.dims)} and not all of its numbers")
+
+
+def _refuse_other_input(model: ModelProto, contract: InputContract) -> None:
+    """Engines hold a graph to the shape of its input that it tells, so that it is run on no other one."""
+    weights = {one.name for one in model.graph.initializer}
+    inputs = [one for one in model.graph.input if one.name not in weights]
+    shapes = [
+        [side.dim_value if side.HasField("dim_value") else None for side in one.type.tensor_type.shape.dim]
+        for one in inputs
+    ]
+    if [one.name for one in inputs] != [contract.name] or shapes != [contract.shape]:
+        raise BundleError(f"takes {shapes}, and its contract says {contract.shape}")
 
 
 def _tensors(message: Message) -> Iterator[TensorProto]:
@@ -82,84 +121,3 @@ def _tensors(message: Message) -> Iterator[TensorProto]:
                     yield item
                 else:
                     yield from _tensors(item)
-
-
-class _Sizes:
-    """The types of a graph's tensors, as ONNX's own inference finds them from the input's shape and the constants:
-    what the file says of its inner tensors is not believed. One node at a time, since inferring a hostile graph as a
-    whole may itself take any memory.
-    """
-
-    def __init__(self, model: ModelProto, input_name: str, shape: Sequence[int]) -> None:
-        from onnx import helper
-
-        weights = model.graph.initializer
-        self.imports, self.ir_version = list(model.opset_import), model.ir_version
-        self.opsets = {opset.domain: opset.version for opset in model.opset_import}
-        self.constants = {one.name: one for one in weights if one.ByteSize() <= _MOST_SHAPE_BYTES}
-        self.types = {one.name: helper.make_tensor_type_proto(one.data_type, one.dims) for one in weights}
-        for value in model.graph.input:
-            if value.name == input_name:
-                self.types[input_name] = helper.make_tensor_type_proto(value.type.tensor_type.elem_type, shape)
-        self.most_bytes = min(MOST_BYTES, _BYTES + _BYTES_OF_A_NUMBER * math.prod(shape))
-
-    def results(self, node: NodeProto) -> dict[str, TypeProto]:
-        """What it writes; raises :class:`BundleError` where ONNX cannot tell."""
-        from onnx import checker, defs, shape_inference
-
-        try:
-            found = shape_inference.infer_node_outputs(
-                defs.get_schema(node.op_type, self.opsets[node.domain], node.domain),
-                node,
-                {name: self.types[name] for name in node.input if name},
-                {name: self.constants[name] for name in node.input if name in self.constants},
-                opset_imports=self.imports,
-                ir_version=self.ir_version,
-            )
-            return {name: found[name] for name in node.output if name}
-        except KeyError as error:
-            raise BundleError(f"has a node {_told(node)} with an unknown {error}") from error
-        except (defs.SchemaError, shape_inference.InferenceError, checker.ValidationError) as error:
-            raise BundleError(f"has a node {_told(node)} that ONNX cannot tell the results of: {error}") from error
-
-
-def _refuse_large(graph: GraphProto, sizes: _Sizes) -> None:
-    from onnx import AttributeProto
-
-    total_bytes = 0
-    for node in graph.node:
-        if any(one.type in {AttributeProto.GRAPH, AttributeProto.GRAPHS} for one in node.attribute):
-            raise BundleError(f"has a node {_told(node)} with a graph in it, whose tensors have no known size")
-        for name, found in sizes.results(node).items():
-            total_bytes += _size_bytes(node, found)
-            sizes.types[name] = found
-        if total_bytes > sizes.most_bytes:
-            raise BundleError(
-                f"writes more than the {sizes.most_bytes} bytes that it may, {total_bytes} up to node {_told(node)}"
-            )
-
-
-def _size_bytes(node: NodeProto, found: TypeProto) -> int:
-    from onnx import TensorProto
-
-    tensor = found.tensor_type
-    sides = [side.dim_value if side.HasField("dim_value") else -1 for side in tensor.shape.dim]
-    if not found.HasField("tensor_type") or not tensor.HasField("shape") or min(sides, default=0) < 0:
-        raise BundleError(f"has a node {_told(node)} whose results have no size that is known before it runs")
-    count = math.prod(sides)
-    if tensor.elem_type == TensorProto.INT64 and count > _MOST_INTEGERS:
-        raise BundleError(f"has a node {_told(node)} that writes {count} integers, more than {_MOST_INTEGERS}")
-    return count * _item_bytes(tensor.elem_type)
-
-
-def _item_bytes(kind: int) -> int:
-    from onnx import helper
-
-    try:
-        return int(helper.tensor_dtype_to_np_dtype(kind).itemsize)
-    except KeyError as error:
-        raise BundleError(f"holds numbers of an unknown type, {kind}") from error
-
-
-def _told(node: NodeProto) -> str:
-    return f"{node.name or next(iter(node.output), '')} ({node.op_type})"

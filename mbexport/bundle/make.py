@@ -87,7 +87,7 @@ def bundle(
     refuse_place(out, [*(artifact.path for artifact in artifacts), *([key] if key else [])], searched=profiles)
     _refuse_missing(key)
     for artifact in artifacts:
-        refuse_unsafe(str(artifact.path.parent), artifact)
+        refuse_unsafe(artifact)
     validations = {artifact.manifest.slug: prove(artifact, targets, threads, tell) for artifact in artifacts}
     measured = {artifact.manifest.slug: profiles_of(artifact, profiles) for artifact in artifacts}
     tell("bundle")

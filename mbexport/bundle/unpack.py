@@ -92,7 +92,7 @@ def _artifacts(path: Path, root: Path, told: BundleManifest) -> list[Artifact]:
         found = (artifact.manifest.slug, artifact.sha256, artifact.manifest.precision)
         if found != (entry.slug, entry.sha256, entry.precision):
             raise BundleError(f"{path}: {entry.path} is not the artifact that {manifest.BUNDLE} describes")
-        refuse_unsafe(str(path), artifact)
+        refuse_unsafe(artifact)
         opened.append(artifact)
     checked = {
         f"{entry.path}/{name}" for entry, one in zip(told.artifacts, opened, strict=True) for name in model_names(one)
