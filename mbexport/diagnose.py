@@ -114,7 +114,9 @@ def _other_contracts(contract: InputContract) -> Iterator[tuple[str, InputContra
     yield f"it says that pictures come as {contract.type}, the network takes {right}", _with(contract, type=right)
 
 
-def _effect(contract: InputContract, scale: float) -> str:
+def _effect(contract: InputContract, scale: object) -> str:
+    if not isinstance(scale, int | float):  # the metadata of a stranger
+        return ""
     if contract.scale < scale:
         return ", so the scaling would be missing"
     return ", so they would be scaled twice" if contract.scale > scale else ""
@@ -172,6 +174,6 @@ def metadata_fault(artifact: Artifact) -> str | None:
             if field in stated and stated[field] != contract[field]:
                 return (
                     f"the input contract is wrong: manifest.json says {field} {contract[field]}, "
-                    f"{name} was built for {stated[field]}{_effect(artifact.manifest.input, stated['scale'])}"
+                    f"{name} was built for {stated[field]}{_effect(artifact.manifest.input, stated.get('scale'))}"
                 )
     return None

@@ -140,6 +140,13 @@ def _raise(error: OSError) -> None:
 
 
 def _from_csv(file: Path, known: _Classes) -> Iterator[LabelledPicture]:
+    for where, path, label in _listed(file):
+        index = known.require_one(known.find(label) or known.find_number(label), f"{where} label {label!r}")
+        yield LabelledPicture(path, index)
+
+
+def _listed(file: Path) -> Iterator[tuple[str, Path, str]]:
+    """Where each picture stands in a CSV, its file, and its label."""
     path_at, label_at, columns = 0, 1, 2
     for line, row in _rows(file):
         names = [cell.lower() for cell in row]
@@ -149,9 +156,7 @@ def _from_csv(file: Path, known: _Classes) -> Iterator[LabelledPicture]:
         where = f"{file}, line {line}:"
         if len(row) != columns:
             raise InputError(f"{where} {columns} columns are expected (path,label), not {len(row)}")
-        label = row[label_at]
-        index = known.require_one(known.find(label) or known.find_number(label), f"{where} label {label!r}")
-        yield LabelledPicture(file.parent / row[path_at], index)
+        yield where, file.parent / row[path_at], row[label_at]
 
 
 def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
@@ -216,13 +221,13 @@ def some_pictures(folder: Path, limit: int) -> list[Path]:
 
 
 def count_pictures(images: Path) -> int:
-    """How many pictures a folder holds at any depth, or a CSV lists.
+    """How many pictures a folder holds at any depth, or a CSV lists that are there.
 
     Raises:
         InputError: no such place, or one that cannot be read.
     """
     if images.is_file():
-        return sum(1 for _ in _rows(images))
+        return sum(path.is_file() for _, path, _ in _listed(images))
     if not images.is_dir():
         raise InputError(f"{images} does not exist; give a folder with pictures, or a CSV of path,label")
     try:

@@ -20,8 +20,10 @@ from mbexport.manifest import Manifest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.DOTALL)
-"""A path made of a URL has lost one slash. Two letters at least: one is a drive of Windows."""
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):(/+)(.*)", re.DOTALL)
+"""A path made of a URL has lost all slashes but one. Two letters at least: one is a drive of Windows."""
+_HERE = {"file", "local"}
+"""Kinds of URLs of this machine, which fsspec takes for one."""
 _MOST_BYTES = 2 * 2**30
 _CHUNK_BYTES = 2**20
 _copies: dict[Path, str] = {}
@@ -35,7 +37,10 @@ def url_of(path: Path | str) -> str | None:
     found = _URL.fullmatch(str(path))
     if found is None or Path(path).exists():
         return None
-    return f"file:///{unquote(found[2])}" if found[1] == "file" else f"{found[1]}://{found[2]}"
+    kind, slashes, place = found.groups()
+    if kind in _HERE:
+        return f"file:///{unquote(place)}"
+    return f"{kind}://{place}" if len(slashes) < len("///") else f"{kind}:///{place}"
 
 
 def local_path(url: str) -> Path | None:

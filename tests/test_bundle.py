@@ -13,15 +13,18 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from mbexport.artifact import read_artifact, read_reference
 from mbexport.bundle.archive import written
+from mbexport.bundle.golden import bmp
 from mbexport.bundle.make import bundle
 from mbexport.bundle.opened import open_artifact
 from mbexport.bundle.rebuild import Given, rebuild
@@ -165,11 +168,13 @@ def test_infer_is_short(bundled: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("nowhere.jpg", "No such file"), ("bundle.json", "cannot identify image")]
+    ("name", "reason"),
+    [("nowhere.jpg", "No such file"), ("bundle.json", "cannot identify image"), ("exif.png", "not a TIFF file")],
 )
 def test_infer_says_what_it_cannot_read(bundled: Path, tmp_path: Path, name: str, reason: str) -> None:
     with zipfile.ZipFile(bundled) as file:
         file.extractall(tmp_path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "exif.png", exif=b"Exif\0\0XXXXXXXX")
     done = subprocess.run(
         [sys.executable, "-I", "infer.py", "golden/1.bmp", name],
         capture_output=True,
@@ -182,6 +187,13 @@ def test_infer_says_what_it_cannot_read(bundled: Path, tmp_path: Path, name: str
     assert done.stderr.startswith(f"{name} cannot be read: ")
     assert reason in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("resize_px", [10**9, 8])
+def test_a_picture_that_the_contract_does_not_fit(small_artifact: Artifact, resize_px: int) -> None:
+    contract = msgspec.structs.replace(small_artifact.manifest.input, resize_px=resize_px)
+    with pytest.raises(ArtifactError, match=f"resize_px, {resize_px}, does not fit pictures of 64x64"):
+        bmp(np.zeros((64, 64, 3), np.uint8), contract)
 
 
 def test_profiles_travel(small_artifact: Artifact, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mbexport.errors import InputError
-from mbexport.folders import LabelledPicture, LabelledSet, labelled_set, named_pictures, take_evenly
+from mbexport.folders import LabelledPicture, LabelledSet, count_pictures, labelled_set, named_pictures, take_evenly
 from mbexport.labels import Label
 from tests.colours import LABELS
 
@@ -104,6 +104,15 @@ def listed(folder: Path, text: str) -> LabelledSet:
 )
 def test_csv(text: str, tmp_path: Path) -> None:
     assert found(tmp_path, listed(tmp_path, text)) == {"a.jpg": 2, "sub/b.jpg": 0, "c.jpg": 3}
+
+
+def test_pictures_are_counted(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.jpg", "a/b/2.png", "notes.txt")
+    (tmp_path / "list.csv").write_text("path,label\na/1.jpg,0\nlost.jpg,1\n")
+    assert count_pictures(tmp_path) == 2
+    assert count_pictures(tmp_path / "list.csv") == 1
+    with pytest.raises(InputError, match="does not exist"):
+        count_pictures(tmp_path / "lost")
 
 
 def test_csv_with_an_absolute_path(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mbexport.artifact import read_artifact, read_labels, read_reference, write_artifact
 from mbexport.build import build_model
-from mbexport.diagnose import contract_fault
+from mbexport.diagnose import contract_fault, metadata_fault
 from mbexport.pictures import REFERENCE_PICTURES, REFERENCE_SEED, pictures, reference_pictures
 from mbexport.pipeline import build
 from mbexport.spec import ExportOptions, InputType, Layout, ModelSpec, Preprocess
@@ -119,6 +119,19 @@ def test_a_wrong_contract_is_named(
     for reason in reasons(edited(plain[name], tmp_path, told=told, **changes), TARGETS):
         assert reason.startswith("the input contract is wrong")
         assert re.search(cause, reason)
+
+
+@pytest.mark.parametrize("stated", ['{"layout": "nchw"}', '{"layout": "nchw", "scale": "x"}'])
+def test_metadata_of_a_stranger(plain: dict[str, Artifact], stated: str, tmp_path: Path) -> None:
+    artifact = edited(plain["v2"], tmp_path, told=False)
+    model = onnx.load(artifact.path / "model.onnx")
+    for entry in model.metadata_props:
+        if entry.key == "mbexport.input":
+            entry.value = stated
+    (artifact.path / "model.onnx").write_bytes(model.SerializeToString())
+    assert metadata_fault(artifact) == (
+        "the input contract is wrong: manifest.json says layout nhwc, model.onnx was built for nchw"
+    )
 
 
 def swap_colours(model: onnx.ModelProto) -> None:

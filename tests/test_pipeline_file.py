@@ -258,6 +258,18 @@ def test_publishing_over_what_the_pipeline_needs(tmp_path: Path) -> None:
     assert read_pipeline(written(tmp_path, f"{table}'file://{tmp_path}/remote/'\n")).outputs[0].force
 
 
+def test_publishing_over_another_output(tmp_path: Path) -> None:
+    tables = [
+        f"[[outputs]]\npath = 'one.zip'\nforce = true\npublish = '{kind}://{tmp_path}/other.zip'\n"
+        for kind in ("file", "local")
+    ]
+    for table in tables:
+        text = f"[[cells]]\nvariant = 'v2'\n{table}[[outputs]]\npath = 'other.zip'\n"
+        (found,) = faults(tmp_path, text)
+        assert found.startswith("6:1: outputs[0].publish: "), found
+        assert found.endswith(f"would lie over {tmp_path / 'other.zip'}, another output")
+
+
 def test_baselines_that_are_damaged(tmp_path: Path) -> None:
     for name in ("base/a.json", "one.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -286,6 +286,8 @@ def test_what_is_missing_is_named(bundled: Path, monkeypatch: pytest.MonkeyPatch
         ("s3://bucket/a.zip", "s3://bucket/a.zip"),
         ("file:/tmp/a", "file:///tmp/a"),
         ("file:/tmp/a%20b", "file:///tmp/a b"),
+        ("local:///tmp/a", "file:///tmp/a"),
+        ("hdfs:///a/b", "hdfs:///a/b"),
         ("C:/a.zip", None),
         ("a/b.zip", None),
         ("a:b", None),

@@ -10,7 +10,9 @@ import numpy as np
 
 from mbexport.artifact import read_labels, read_reference
 from mbexport.bundle.manifest import GOLDEN, ExpectedClass, GoldenPicture
+from mbexport.errors import ArtifactError
 from mbexport.images import CROP_SHARE, picture_size
+from mbexport.thresholds import PICTURE_MAX_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +79,9 @@ def _with_margin(shown: NDArray[np.uint8], contract: InputContract) -> NDArray[n
     """The smallest picture that is resized by a factor of 1 and has ``shown`` at its centre; the edge goes on."""
     height, width = shown.shape[:2]
     shorter_px = contract.resize_px or round(min(picture_size(contract)) / CROP_SHARE)
-    above, beside = (math.ceil(shorter_px * side / min(height, width)) - side for side in (height, width))
+    whole = [math.ceil(shorter_px * side / min(height, width)) for side in (height, width)]
+    if shorter_px < min(height, width) or math.prod(whole) > PICTURE_MAX_PIXELS:
+        raise ArtifactError(f"the input contract's resize_px, {shorter_px}, does not fit pictures of {height}x{width}")
+    above, beside = whole[0] - height, whole[1] - width
     margins = [(above // 2, above - above // 2), (beside // 2, beside - beside // 2), (0, 0)]
     return np.pad(shown, margins, mode="edge")

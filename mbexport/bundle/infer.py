@@ -29,7 +29,7 @@ else:
 for picture in sys.argv[1:] or sys.exit(__doc__):
     try:
         shown = ImageOps.exif_transpose(Image.open(picture)).convert("RGB" if channels == 3 else "L")
-    except (OSError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         sys.exit(f"{picture} cannot be read: {error}")
     size = [round(side * max(shorter * crop / min(crop) / shown.size)) for side in shown.size]
     corner = (np.array(size) - crop) // 2

@@ -48,6 +48,7 @@ def place_outputs(document: PipelineDocument, names: Sequence[str], path: Path) 
     found: dict[Path, Output] = {}
     faults: list[Fault] = []
     urls: dict[str, Path] = {}
+    tables: dict[Path, Keys] = {}
     for place, table in enumerate(document.outputs):
         at = ("outputs", place)
         wrong = [Fault((*at, *keys), text) for keys, text in _output_faults(table, names, path.parent)]
@@ -63,6 +64,10 @@ def place_outputs(document: PipelineDocument, names: Sequence[str], path: Path) 
                 break
             cells = (*(there.cells if there else ()), *output.cells)
             found[output.path] = replace(output, cells=tuple(dict.fromkeys(cells)))
+            tables[output.path] = at
+    for output in found.values():
+        if clash := _published_over(output, [other for other in found if other != output.path], "another output"):
+            faults.append(Fault((*tables[output.path], "publish"), clash))
     return list(found.values()), faults
 
 
@@ -82,13 +87,16 @@ def _clash(output: Output, others: Mapping[Path, Output], needed: Sequence[Path]
 
 def _published_clash(output: Output, urls: dict[str, Path], needed: Sequence[Path]) -> str | None:
     """What would be replaced at a URL; ``urls`` are those of the outputs before it."""
-    if output.publish is None:
-        return None
-    if urls.setdefault(output.publish, output.path) != output.path:
+    if output.publish is not None and urls.setdefault(output.publish, output.path) != output.path:
         return f"{output.publish} is where another output goes too"
-    place = local_path(target_url(output.path, output.publish))
-    kept = next((each for each in needed if place is not None and _is_within(place, each)), None)
-    return None if kept is None else f"{output.publish} would lie over {kept}, {_NEEDED}"
+    return _published_over(output, needed, _NEEDED)
+
+
+def _published_over(output: Output, kept: Sequence[Path], what: str) -> str | None:
+    """Where it would lie over one of these by its URL."""
+    place = None if output.publish is None else local_path(target_url(output.path, output.publish))
+    there = next((each for each in kept if place is not None and _is_within(place, each)), None)
+    return None if there is None else f"{output.publish} would lie over {there}, {what}"
 
 
 def _needed(output: Output, document: PipelineDocument, names: Sequence[str], path: Path) -> list[Path]:
