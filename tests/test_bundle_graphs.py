@@ -85,8 +85,8 @@ LARGE = {
     "a bigger picture": (node("Resize", "input", "", "scales", "large"),),
     "classes": (node("OneHot", "few", "depth", "ends", "large"),),
     "a computed shape": (
-        node("Shape", "input", "sides"),
-        node("Mul", "sides", "thousand", "larger"),
+        node("Shape", "input", "own"),
+        node("Mul", "own", "thousand", "larger"),
         node("ConstantOfShape", "larger", "large"),
     ),
     "numbers that are widened": (
@@ -263,6 +263,20 @@ def test_weights_that_are_not_all_there(tmp_path: Path) -> None:
     model = model_with()
     model.graph.initializer.add(name="hollow", data_type=TensorProto.FLOAT, dims=[HUGE])
     with pytest.raises(BundleError, match=r"holds a tensor hollow of \[5000000000\] and not all of its numbers"):
+        opened(tmp_path, model)
+
+
+def test_a_name_for_two_tensors(tmp_path: Path) -> None:
+    """A shape that is a constant to who reads the file, and computed to who runs it."""
+    model = model_with(node("Identity", "length", "sides"), sides=[1], length=[HUGE])
+    with pytest.raises(BundleError, match="writes sides, which is there already"):
+        opened(tmp_path, model)
+
+
+def test_weights_of_less_than_nothing(tmp_path: Path) -> None:
+    model = model_with()
+    model.graph.initializer.add(name="negative", data_type=TensorProto.FLOAT, dims=[-1], raw_data=bytes(8))
+    with pytest.raises(BundleError, match=r"negative of \[-1\]"):
         opened(tmp_path, model)
 
 

@@ -94,6 +94,8 @@ def _refuse_stretched(model: ModelProto) -> None:
     for tensor in _tensors(model):
         if uses_external_data(tensor):
             raise BundleError("keeps weights outside of the file")
+        if min(tensor.dims, default=0) < 0:
+            raise BundleError(f"holds a tensor {tensor.name} of {list(tensor.dims)}")
         if math.prod(tensor.dims) * item_bytes(tensor.data_type) > _DENSEST * tensor.ByteSize():
             raise BundleError(f"holds a tensor {tensor.name} of {list(tensor.dims)} and not all of its numbers")
 

@@ -26,7 +26,16 @@ _MOST_SHAPE_NUMBERS = 4 * _MOST_SIDES
 """In a constant whose values may decide about sizes."""
 _FOLDED = {"Add", "Cast", "Concat", "Constant", "Div", "Gather", "Mul", "Slice", "Squeeze", "Sub", "Unsqueeze"}
 """What exporters compute shapes with."""
-_HUNGRY = {"Attention", "Col2Im", "DFT", "DeformConv", "STFT"}
+_HUNGRY = {
+    "Attention",
+    "CausalConvWithState",
+    "Col2Im",
+    "DFT",
+    "DeformConv",
+    "FlexAttention",
+    "LinearAttention",
+    "STFT",
+}
 """Whose working memory may be any multiple of what goes in and comes out; Einsum's too, of more than two operands."""
 _PAIR = 2
 _CONVOLUTIONS = {"Conv", "ConvInteger", "ConvTranspose", "QLinearConv"}
@@ -61,7 +70,10 @@ def refuse_large(model: ModelProto, input_name: str, shape: Sequence[int]) -> No
             raise BundleError(f"has a node {_told(node)}, which may take any memory to compute")
         total_bytes += sizes.add(node)
         if total_bytes > most_bytes:
-            raise BundleError(f"takes more than the {most_bytes} bytes that it may, up to node {_told(node)}")
+            raise BundleError(
+                f"takes more than the {most_bytes} bytes that it may, up to node {_told(node)}; "
+                "with fewer or smaller pictures a call it takes less"
+            )
 
 
 def item_bytes(kind: int) -> int:
@@ -95,6 +107,8 @@ class _Sizes:
         """Bytes of its results and of what a convolution takes to compute them."""
         found = self._results(node)
         size_bytes = sum(_size_bytes(node, one) for one in found.values())
+        if twice := next((name for name in found if name in self.types), None):
+            raise BundleError(f"has a node {_told(node)} that writes {twice}, which is there already")
         self.types |= found
         if node.op_type == "Shape" or node.op_type in _FOLDED:
             self._fold(node, found)
