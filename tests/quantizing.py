@@ -135,12 +135,17 @@ def pictures(count: int, seed: int = 1) -> Floats:
 
 
 def settled(
-    model: onnx.ModelProto, engine: Engine, *, islands: int = 0, levels: int = 127, recipe: Recipe | None = None
+    model: onnx.ModelProto,
+    engine: Engine,
+    *,
+    islands: Islands = Islands(),  # noqa: B008, which is frozen
+    levels: int = 127,
+    recipe: Recipe | None = None,
 ) -> tuple[Network, Settled]:
     """On 40 pictures in batches of 8."""
     network, shown = Network(model), pictures(40)
     batches = [shown[at : at + 8] for at in range(0, 40, 8)]
-    numbers = settle(network, place(network, engine, Islands(islands)), batches, levels=levels, recipe=recipe)
+    numbers = settle(network, place(network, engine, islands), batches, levels=levels, recipe=recipe)
     return numbers.network, numbers
 
 

@@ -49,15 +49,46 @@ def test_a_hard_swish_that_something_else_reads_too() -> None:
     assert not left_by(Network(write.model({write.conv(total, "last", (8, 16, 1)): 4})), EXPANDING)
 
 
-def test_no_product_in_float32_stands_alone_between_8_bit_numbers() -> None:
+@pytest.mark.parametrize("islands", [EXPANDING, Islands(deep=2)])
+def test_no_product_in_float32_stands_alone_between_8_bit_numbers(islands: Islands) -> None:
     """ONNX Runtime would round its weights on its own."""
     network = Network(mobile())
-    placement = place(network, "ort", EXPANDING)
-    for output in left_by(network, EXPANDING):
+    placement = place(network, "ort", islands)
+    for output in left_by(network, islands):
         product = network.products[output]
         reader = network.only_reader(output)
         given = {output, *(reader.output if reader is not None and reader.op_type in {"Relu", "Clip"} else ())}
         assert not (product.input in placement.tensors and given & placement.tensors.keys()), output
+
+
+def in_blocks(*kinds: str) -> Network:
+    """Blocks of an activation each, named by their number."""
+    write = Writer()
+    last = write.active(write.conv("x", "stem", (8, 3, 3)), "Relu", "start")
+    for at, kind in enumerate(kinds):
+        last = block(write, last, kind, str(at))
+    return Network(write.model({write.conv(last, "last", (8, 8, 1)): 4}))
+
+
+@pytest.mark.parametrize(("deep", "blocks"), [(0, []), (1, ["3"]), (2, ["1", "3"]), (9, ["0", "1", "3"])])
+def test_deep_are_the_last_depthwise_products_between_two_hard_swishes(deep: int, blocks: list[str]) -> None:
+    network = in_blocks("HardSwish", "HardSwish", "Relu", "HardSwish", "Relu")
+    assert left_by(network, Islands(deep=deep)) == {f"{each}/depthwise" for each in blocks}
+
+
+def test_what_a_deep_product_reads_and_gives_is_not_rounded() -> None:
+    tensors = place(in_blocks("HardSwish", "HardSwish"), "ort", Islands(deep=1)).tensors
+    assert {name for name in tensors if name.startswith("0/")} >= {"0/raised", "0/depthwise"}
+    assert not {"1/raised", "1/depthwise", "1/inner"} & tensors.keys()
+    assert tensors["1/expand"] == "hard-swish"
+
+
+def test_a_deep_product_reads_a_hard_swish_alone() -> None:
+    write = Writer()
+    raised = write.active(write.conv("x", "expand", (16, 3, 1)), "HardSwish", "raised")
+    inner = write.active(write.conv(raised, "depthwise", (16, 1, 3), group=16), "HardSwish", "inner")
+    total = write.add("Add", [inner, raised], "sum")
+    assert not left_by(Network(write.model({write.conv(total, "last", (8, 16, 1)): 4})), Islands(deep=1))
 
 
 def chain(products: int) -> Network:
@@ -74,6 +105,18 @@ def test_choices_leave_something_to_8_bits(products: int, firsts: list[int]) -> 
     assert [islands.first for islands in choices(chain(products), "ort")] == firsts
 
 
+def test_a_deep_product_behind_a_large_expansion_is_a_choice_of_its_own() -> None:
+    write = Writer()
+    stem = write.active(write.conv("x", "stem", (8, 3, 3)), "Relu", "start")
+    narrow = block(write, block(write, stem, "Relu", "relu"), "HardSwish", "narrow")
+    write.conv(narrow, "wide", (128, 8, 1))
+    raised = write.active(write.conv("wide", "expand", (96, 128, 1)), "HardSwish", "raised")
+    inner = write.active(write.conv(raised, "deep", (96, 1, 3), group=96), "HardSwish", "inner")
+    network = Network(write.model({write.conv(inner, "project", (8, 96, 1)): 4}))
+    *_, both = choices(network, "ort")
+    assert left_by(network, both) - left_by(network, Islands(3, expanding=True)) == {"deep"}
+
+
 def test_choices_differ() -> None:
     """What leaves the same is not tried twice: here the first five products are those around the hard-swish."""
     network = Network(mobile())
@@ -82,7 +125,7 @@ def test_choices_differ() -> None:
     write = Writer()
     block(write, write.active(write.conv("x", "stem", (8, 3, 3)), "Relu", "start"), "Relu", "one")
     without = Network(write.model({write.conv("one/sum", "last", (8, 8, 1)): 4}))
-    assert [islands.expanding for islands in choices(without, "ort")] == [False] * 3
+    assert choices(without, "ort") == [Islands(3), Islands(5), Islands(1)]
 
 
 @pytest.mark.parametrize(

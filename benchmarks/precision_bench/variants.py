@@ -74,7 +74,8 @@ def in_words(islands: Islands) -> str:
     count = islands.first
     first = "the first product" if count == 1 else f"the first {count} products" if count else ""
     expanding = "those around the hard-swish of narrow blocks" if islands.expanding else ""
-    return " and ".join(filter(None, (first, expanding))) or "nothing"
+    deep = f"the last {islands.deep} depthwise ones between hard-swishes" if islands.deep else ""
+    return ", ".join(filter(None, (first, expanding, deep))) or "nothing"
 
 
 def _is_gate(product: Product) -> bool:

@@ -33,6 +33,9 @@ class Islands:
     """Whether small products that expand channels into a hard-swish do, with the depthwise ones and the squeeze-excite
     behind them: four roundings less a block, and on ONNX Runtime nearly as fast, where a hard-swish costs as much in 8
     bits as such a product gains (docs/quantization.md has the times)."""
+    deep: int = 0
+    """So many of the last depthwise products between two hard-swishes: they read the widest maps, which on ONNX Runtime
+    have one scale for all channels, and little behind them evens the error out."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,9 @@ def place(network: Network, engine: Engine, islands: Islands) -> Placement:
 
 def left_by(network: Network, islands: Islands) -> set[str]:
     """The products that stay in float32, by their outputs."""
-    return set(list(network.products)[: islands.first]) | (set(_expanding(network)) if islands.expanding else set())
+    expanding = set(_expanding(network)) if islands.expanding else set()
+    deep = _between_hard_swishes(network)[-islands.deep :] if islands.deep else []
+    return {*list(network.products)[: islands.first], *expanding, *deep}
 
 
 def place_all_but(network: Network, engine: Engine, left: Collection[str]) -> Placement:
@@ -99,6 +104,17 @@ def _expands(network: Network, product: Product) -> bool:
         return False
     last = network.only_reader(reader.output[0])
     return last is not None and last.output[0] in network.products and network.products[last.output[0]].is_depthwise
+
+
+def _between_hard_swishes(network: Network) -> list[str]:
+    """The outputs of the depthwise products that alone read a hard-swish and are read by one alone, in order."""
+    found = []
+    for output, product in network.products.items():
+        maker, reader = network.makers.get(product.input), network.only_reader(output)
+        between = maker is not None and reader is not None and maker.op_type == reader.op_type == "HardSwish"
+        if product.is_depthwise and between and network.only_reader(product.input) is not None:
+            found.append(output)
+    return found
 
 
 def _of_openvino(network: Network, products: Collection[str]) -> dict[str, Kind]:
