@@ -74,7 +74,7 @@ def in_words(islands: Islands) -> str:
     count = islands.first
     first = "the first product" if count == 1 else f"the first {count} products" if count else ""
     expanding = "those around the hard-swish of narrow blocks" if islands.expanding else ""
-    deep = f"the last {islands.deep} depthwise ones between hard-swishes" if islands.deep else ""
+    deep = f"those of the last {islands.deep} such, however wide" if islands.deep else ""
     return ", ".join(filter(None, (first, expanding, deep))) or "nothing"
 
 

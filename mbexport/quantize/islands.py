@@ -9,8 +9,7 @@ answers decide.
 
 On ONNX Runtime a depthwise product reads one scale for all channels, and a hard-swish rounds what it reads and what it
 gives. In V3 Small that is much of the noise, and where a block is narrow float32 is nearly as fast: 2 dB for 6% of the
-time. Its last two depthwise products are worth another 1.2 dB for 2%. V3 Large has one narrow block and gains 0.2 dB by
-its last two: it does without.
+time, and its last block 0.9 dB for 3%. V3 Large has one narrow block and gains little by its last: it does without.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from mbexport.quantize.placement import Engine
 
 _CHOICES: dict[Engine, tuple[Islands, ...]] = {
-    "ort": (Islands(3), Islands(5), Islands(1), Islands(3, expanding=True, deep=2)),
+    "ort": (Islands(3), Islands(5), Islands(1), Islands(3, expanding=True, deep=1)),
     "openvino": (Islands(), Islands(2), Islands(5)),
 }
 """By what is fastest. Products from the input on: the first convolution, the depthwise one, the 1x1 one behind it (a
@@ -47,9 +46,10 @@ projection, or of a squeeze-excite), the first block with one or a stride. A fil
 of the first: V2 leaves but the first convolution, for OpenVINO's bf16 is worse than 8 bits for the depthwise one."""
 _QUICK = Recipe(equalising=False, refitting=False, making_up=False)
 """What fits weights takes most of the time, and activations are what islands are for; equalised once for all."""
-WORTH_DB: dict[Engine, float] = {"ort": 0.5, "openvino": 0.2}
-"""What is slower must be better by so much. On OpenVINO, where the CPU has bf16, no choice was slower than another by
-more than the noise; a wider margin there left V3 Large to chance, 1.9 dB worse on photographs, 4 on other pictures."""
+WORTH_DB = 0.2
+"""What is slower must be better by so much, before weights are fitted; behind it differences are up to four times as
+large (V3 Large 0.75 on ONNX Runtime: 0.3 and 1.1 dB). A margin of 0.5 left that network, and V3 Large on OpenVINO, to
+chance: 1.5 and 4 dB worse on other pictures."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def choose_islands(network: Network, engine: Engine, targets: Sequence[str], tri
             model.write_bytes(quantized(settled).SerializeToString())
             return min(trial.noise_db(model, target) for target in targets)
 
-        return _first({islands: noise_db(islands) for islands in choices(network, engine)}, WORTH_DB[engine])
+        return _first({islands: noise_db(islands) for islands in choices(network, engine)}, WORTH_DB)
 
 
 def choices(network: Network, engine: Engine) -> list[Islands]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mbexport.quantize.network import FUSED
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
 
     from mbexport.quantize.network import Network, Product
 
@@ -34,8 +35,7 @@ class Islands:
     behind them: four roundings less a block, and on ONNX Runtime nearly as fast, where a hard-swish costs as much in 8
     bits as such a product gains (docs/quantization.md has the times)."""
     deep: int = 0
-    """So many of the last depthwise products between two hard-swishes: they read the widest maps, which on ONNX Runtime
-    have one scale for all channels, and little behind them evens the error out."""
+    """The same of so many of the last blocks, however large: little behind them evens their error out."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,10 @@ def place(network: Network, engine: Engine, islands: Islands) -> Placement:
 
 def left_by(network: Network, islands: Islands) -> set[str]:
     """The products that stay in float32, by their outputs."""
-    expanding = set(_expanding(network)) if islands.expanding else set()
-    deep = _between_hard_swishes(network)[-islands.deep :] if islands.deep else []
-    return {*list(network.products)[: islands.first], *expanding, *deep}
+    blocks = _expanding(network)
+    narrow = [block for block in blocks if islands.expanding and network.products[block[0]].kernel.size <= _SMALL]
+    deep = blocks[len(blocks) - islands.deep :] if islands.deep < len(blocks) else blocks
+    return {*list(network.products)[: islands.first], *itertools.chain(*narrow, *deep)}
 
 
 def place_all_but(network: Network, engine: Engine, left: Collection[str]) -> Placement:
@@ -75,46 +76,40 @@ def place_all_but(network: Network, engine: Engine, left: Collection[str]) -> Pl
     return Placement(products, tensors, _CHANNELS[engine])
 
 
-def _expanding(network: Network) -> Iterator[str]:
-    """The outputs of the products that :attr:`Islands.expanding` is about."""
-    maps: set[str] = set()
-    """What they give, and activations of it."""
-    pools: set[str] = set()
-    """Means of that, and what comes of them."""
+def _expanding(network: Network) -> list[list[str]]:
+    """The outputs of the products that :attr:`Islands.expanding` is about, block by block, each's expansion first."""
+    found: list[list[str]] = []
+    maps: dict[str, list[str]] = {}
+    """Blocks by what their products give, and activations of it."""
+    pools: dict[str, list[str]] = {}
+    """By means of that, and what comes of them."""
     for node in network.nodes:
         output, (read, *_) = str(node.output[0]), [*network.flowing(node), ""]
         product = network.products.get(output)
         if node.op_type == "GlobalAveragePool" and read in maps:
-            pools.add(output)
+            pools[output] = maps[read]
         elif product is None:
             of = maps if read in maps else pools
             if read in of and node.op_type in _ACTIVATIONS:
-                of.add(output)
+                of[output] = of[read]
         elif read in pools:
-            pools.add(output)
-            yield output
-        elif (product.is_depthwise and read in maps) or _expands(network, product):
-            maps.add(output)
-            yield output
+            pools[output] = pools[read]
+            pools[output].append(output)
+        elif product.is_depthwise and read in maps:
+            maps[output] = maps[read]
+            maps[output].append(output)
+        elif _expands(network, product):
+            maps[output] = [output]
+            found.append(maps[output])
+    return found
 
 
 def _expands(network: Network, product: Product) -> bool:
     reader = network.only_reader(product.output)
-    if reader is None or reader.op_type != "HardSwish" or product.groups > 1 or product.kernel.size > _SMALL:
+    if reader is None or reader.op_type != "HardSwish" or product.groups > 1:
         return False
     last = network.only_reader(reader.output[0])
     return last is not None and last.output[0] in network.products and network.products[last.output[0]].is_depthwise
-
-
-def _between_hard_swishes(network: Network) -> list[str]:
-    """The outputs of the depthwise products that alone read a hard-swish and are read by one alone, in order."""
-    found = []
-    for output, product in network.products.items():
-        maker, reader = network.makers.get(product.input), network.only_reader(output)
-        between = maker is not None and reader is not None and maker.op_type == reader.op_type == "HardSwish"
-        if product.is_depthwise and between and network.only_reader(product.input) is not None:
-            found.append(output)
-    return found
 
 
 def _of_openvino(network: Network, products: Collection[str]) -> dict[str, Kind]:
