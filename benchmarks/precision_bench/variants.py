@@ -73,8 +73,9 @@ def in_words(islands: Islands) -> str:
     """What stays in float32."""
     count = islands.first
     first = "the first product" if count == 1 else f"the first {count} products" if count else ""
-    expanding = "those around the hard-swish of narrow blocks" if islands.expanding else ""
-    deep = f"those of the last {islands.deep} such, however wide" if islands.deep else ""
+    expanding = "narrow blocks with a hard-swish" if islands.expanding else ""
+    blocks = "block" if islands.deep == 1 else f"{islands.deep} blocks"
+    deep = f"the last {blocks} with a hard-swish" if islands.deep else ""
     return ", ".join(filter(None, (first, expanding, deep))) or "nothing"
 
 
