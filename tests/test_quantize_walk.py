@@ -12,9 +12,10 @@ import pytest
 from mbexport.compare import sqnr_db
 from mbexport.errors import ArtifactError
 from mbexport.quantize.network import Network
+from mbexport.quantize.node_runs import run_node
 from mbexport.quantize.placement import Islands, place
 from mbexport.quantize.walk import Recipe, settle
-from tests.quantizing import Writer, mobile, pictures, settled, simulated
+from tests.quantizing import SIDE_PX, Writer, mobile, pictures, settled, simulated
 
 if TYPE_CHECKING:
     from mbexport.quantize.placement import Engine
@@ -150,3 +151,23 @@ def test_a_network_may_be_deeper_than_calls_may_nest() -> None:
         read = write.active(write.conv(read, f"{at}", (4, 4, 1)), "Relu", f"{at}/active")
     network, numbers = settled(write.model({write.conv(read, "last", (4, 4, 1)): 4}), "ort")
     assert len(numbers.weights) == len(network.products) > sys.getrecursionlimit() // 2
+
+
+def test_what_nothing_reads_any_more_is_let_go() -> None:
+    """A tensor of all pictures may be 1 GB, and two of them stand side by side."""
+    batches = list(pictures(6)[:, None])
+    node, opsets = onnx.helper.make_node("Relu", ["x"], ["y"]), [onnx.helper.make_opsetid("", 17)]
+    (kept,) = run_node(node, {"x": batches}, {}, opsets)
+    assert all(np.array_equal(one, np.maximum(batch, 0)) for one, batch in zip(kept, batches, strict=True))
+    (found,) = run_node(node, {"x": batches}, {}, opsets, spent=["x"])
+    assert all(np.array_equal(one, other) for one, other in zip(found, kept, strict=True))
+    assert [batch.size for batch in batches] == [0] * 6
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_pictures_stay_as_they_were(engine: Engine) -> None:
+    network, batches = Network(mobile()), list(pictures(40).reshape(5, 8, 3, SIDE_PX, SIDE_PX))
+    held, before = list(batches), [batch.copy() for batch in batches]
+    settle(network, place(network, engine, Islands()), batches)
+    assert all(one is other for one, other in zip(batches, held, strict=True))
+    assert np.array_equal(held, before)

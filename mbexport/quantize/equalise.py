@@ -101,11 +101,11 @@ def _looked_at(network: Network, inputs: Sequence[NDArray[np.float32]], wanted: 
     for node in network.nodes:
         names = list(dict.fromkeys(network.flowing(node)))
         constants = {name: network.constants[name] for name in node.input if name in network.constants}
-        results = run_node(node, {name: held[name] for name in names}, constants, network.model.opset_import)
-        for name in names:
-            left[name] -= 1
-            if not left[name]:
-                del held[name]
+        left.subtract(names)
+        spent = {name for name in names if not left[name]}
+        results = run_node(node, {name: held[name] for name in names}, constants, network.model.opset_import, spent)
+        for name in spent:
+            del held[name]
         for name, batches in zip(filter(None, node.output), results, strict=True):
             held[name] = batches
             if name in wanted:

@@ -25,7 +25,7 @@ from mbexport.quantize.whole_pixels import with_whole_pixels
 from mbexport.quantize.widen import widened
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -132,8 +132,10 @@ class _Walk:
         for product in reversed(self._network.products.values()):  # so that no gain is asked for a whole network deep
             self._gain(product.output, len(product.kernel))
         for name in self._network.inputs:
-            rounded = self._round(name, inputs) if name in self._placement.tensors else inputs
-            self._twins[name] = _Twin(inputs, rounded)
+            exact = list(inputs)
+            self._twins[name] = _Twin(
+                exact, self._round(name, list(exact)) if name in self._placement.tensors else exact
+            )
         for node in self._network.nodes:
             self._step(node)
         return self._settled
@@ -141,31 +143,36 @@ class _Walk:
     def _step(self, node: onnx.NodeProto) -> None:
         names = list(dict.fromkeys(self._network.flowing(node)))
         twins = {name: self._twins[name] for name in names}
-        exact = self._run(node, {name: twin.exact for name, twin in twins.items()})
-        output = node.output[0]
-        if output in self._placement.products:
-            rounded = [self._fit(self._network.products[output], twins[names[0]].rounded, exact[0])]
-        elif all(twin.exact is twin.rounded for twin in twins.values()):
+        product = self._network.products[node.output[0]] if node.output[0] in self._placement.products else None
+        self._left.subtract(names)
+        spent = {name for name in names if not self._left[name]}
+        shared = {name for name, twin in twins.items() if twin.exact is twin.rounded}
+        once = product is None and shared == twins.keys()
+        exact = self._run(node, {name: twin.exact for name, twin in twins.items()}, spent if once else spent - shared)
+        if product is not None:
+            rounded = [self._fit(product, twins[names[0]].rounded, exact[0], spent=names[0] in spent)]
+        elif once:
             rounded = exact
         else:
-            rounded = self._run(node, {name: twin.rounded for name, twin in twins.items()})
-        for name in names:
-            self._left[name] -= 1
-            if not self._left[name]:
-                del self._twins[name]
-        del twins
+            rounded = self._run(node, {name: twin.rounded for name, twin in twins.items()}, spent)
+        for name in spent:
+            del self._twins[name]
         for name, one, other in zip(filter(None, node.output), exact, rounded, strict=True):
-            self._twins[name] = _Twin(one, self._round(name, other) if name in self._placement.tensors else other)
+            own = list(other) if other is one else other
+            self._twins[name] = _Twin(one, self._round(name, own) if name in self._placement.tensors else other)
 
-    def _run(self, node: onnx.NodeProto, inputs: dict[str, Batches]) -> list[Batches]:
+    def _run(self, node: onnx.NodeProto, inputs: dict[str, Batches], spent: Collection[str]) -> list[Batches]:
         constants = {name: self._network.constants[name] for name in node.input if name in self._network.constants}
-        return run_node(node, inputs, constants, self._network.model.opset_import)
+        return run_node(node, inputs, constants, self._network.model.opset_import, spent)
 
     def _round(self, tensor: str, batches: Batches) -> Batches:
+        """Settle a tensor's grid and round it, batch by batch in its place."""
         refuse_infinite(tensor, batches)
         grid = self._grid(tensor, batches)
         self._settled.grids[tensor] = grid
-        return [grid.rounded(batch) for batch in batches]
+        for at, batch in enumerate(batches):
+            batches[at] = grid.rounded(batch)
+        return batches
 
     def _grid(self, tensor: str, batches: Batches) -> Grid:
         kind, recipe = self._placement.tensors[tensor], self._recipe
@@ -199,7 +206,7 @@ class _Walk:
             return product.input_gain(_ones_for_none(self._gain(product.output, len(product.kernel))))
         return self._gain(node.output[0], channels) if node.op_type in _PASSED_ON else np.zeros(channels)
 
-    def _fit(self, product: Product, inputs: Batches, exact: Batches) -> Batches:
+    def _fit(self, product: Product, inputs: Batches, exact: Batches, *, spent: bool) -> Batches:
         kernel = product.kernel.astype(np.float64).reshape(product.groups, -1, product.kernel[0].size)
         size = kernel.shape[2]
         covariance = np.zeros((product.groups, size, size))
@@ -213,20 +220,20 @@ class _Walk:
         least = np.abs(product.bias) / product.by_input(scale) / fitting.MAX_BIAS
         steps, scales = fitting.rounded(kernel, covariance, self._levels, least.reshape(kernel.shape[:2]))
         weights = Weights(steps.reshape(product.kernel.shape), scales.reshape(-1), product.bias)
-        answers = self._answers(product, weights, inputs)
+        answers = self._answers(product, weights, inputs, spent=spent)
         # A pooled map gives one number a picture: too few to tell a mean's error from chance.
         if self._recipe.bias_correction and exact[0].ndim == 4 and exact[0][0, 0].size > 1:
             weights = _bias_corrected(weights, exact, answers)
         self._settled.weights[product.output] = weights
         return answers
 
-    def _answers(self, product: Product, weights: Weights, inputs: Batches) -> Batches:
+    def _answers(self, product: Product, weights: Weights, inputs: Batches, *, spent: bool) -> Batches:
         node = onnx.NodeProto()
         node.CopyFrom(product.node)
         del node.input[:]
         node.input.extend(["x", "kernel", "bias"])
         constants = {"kernel": product.stored(weights.as_float), "bias": weights.bias}
-        return run_node(node, {"x": inputs}, constants, self._network.model.opset_import)[0]
+        return run_node(node, {"x": inputs}, constants, self._network.model.opset_import, ["x"] if spent else [])[0]
 
 
 def _bias_corrected(weights: Weights, exact: Batches, answers: Batches) -> Weights:
