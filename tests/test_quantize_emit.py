@@ -87,6 +87,13 @@ def test_float32_at_the_start(first: int, engine: Engine) -> None:
     assert_computes_what_was_settled(model, network, numbers)
 
 
+def test_a_block_in_float32_on_openvino() -> None:
+    model = mobile()
+    network, numbers = settled(model, "openvino", islands=Islands(deep=1))
+    assert network.products.keys() - numbers.weights.keys() == left_by(network, Islands(deep=1)) != set()
+    assert_computes_what_was_settled(model, network, numbers)
+
+
 @pytest.mark.parametrize("islands", [Islands(expanding=True), Islands(1, deep=1)])
 def test_float32_between_8_bit_products(islands: Islands) -> None:
     """On ONNX Runtime, which at its defaults must find nothing there to round on its own."""

@@ -14,10 +14,12 @@ from mbexport.errors import ArtifactError
 from mbexport.quantize.network import Network
 from mbexport.quantize.node_runs import run_node
 from mbexport.quantize.placement import Islands, place
-from mbexport.quantize.walk import Recipe, settle
+from mbexport.quantize.walk import Recipe, Settled, _Walk, settle
 from tests.quantizing import SIDE_PX, Writer, mobile, pictures, settled, simulated
 
 if TYPE_CHECKING:
+    from mbexport.quantize.network import Product
+    from mbexport.quantize.node_runs import Batches
     from mbexport.quantize.placement import Engine
 
 OTHERS = pictures(200, seed=7)
@@ -171,3 +173,22 @@ def test_the_pictures_stay_as_they_were(engine: Engine) -> None:
     settle(network, place(network, engine, Islands()), batches)
     assert all(one is other for one, other in zip(batches, held, strict=True))
     assert np.array_equal(held, before)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_float_network_is_not_rounded(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a tensor that is rounded was the same in both networks: the input, and behind what stays in float32."""
+    network, shown = Network(mobile()), pictures(40)
+    truth = simulated(network, Settled(network), shown)
+    seen: dict[str, float] = {}
+    fit = _Walk._fit
+
+    def spied(walk: _Walk, product: Product, inputs: Batches, exact: Batches, *, spent: bool) -> Batches:
+        seen[product.output] = sqnr_db(truth[product.output], np.concatenate(exact))
+        return fit(walk, product, inputs, exact, spent=spent)
+
+    monkeypatch.setattr(_Walk, "_fit", spied)
+    recipe = Recipe(equalising=False, widening=False, whole_pixels=False)
+    settle(network, place(network, "ort", Islands(first)), [shown], recipe=recipe)
+    assert len(seen) == len(network.products) - first
+    assert min(seen.values()) > 100

@@ -8,9 +8,10 @@ bf16 makes an island a worse place than 8 bits. So few choices are tried, the fa
 answers decide.
 
 On ONNX Runtime a depthwise product reads one scale for all channels, and a hard-swish rounds what it reads and what it
-gives. In V3 Small that is much of the noise, and where a block is narrow float32 is nearly as fast: 2 dB for 6% of the
-time, and its last block 0.9 dB for 3%. V3 Large has one narrow block and gains little by its last: it does without. On
-OpenVINO the last three blocks of V3 Small are as fast in bf16 and a little nearer to float32, by 0.4 dB.
+gives. In V3 Small that is much of the noise: the narrow blocks, where float32 is nearly as fast, and the last one are
+worth 2.5 dB for 12% of the time. V3 Large has one narrow block, gains little by its last, and does without. On OpenVINO
+the last three blocks of V3 Small are about as fast in bf16 and 0.4 dB nearer to float32; on a CPU without bf16 they
+would cost time.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ of the first: V2 leaves but the first convolution, for OpenVINO's bf16 is worse 
 _QUICK = Recipe(equalising=False, refitting=False, making_up=False)
 """What fits weights takes most of the time, and activations are what islands are for; equalised once for all."""
 WORTH_DB = 0.2
-"""What is slower must be better by so much, before weights are fitted; behind it differences are up to four times as
-large (V3 Large 0.75 on ONNX Runtime: 0.3 and 1.1 dB). A margin of 0.5 left that network, and V3 Large on OpenVINO, to
+"""What is slower must be better by so much, before weights are fitted; behind it differences are larger (V3 Large 0.75
+on ONNX Runtime: 0.3 and then 1.1 dB on photographs). A margin of 0.5 left that network, and V3 Large on OpenVINO, to
 chance: 1.5 and 4 dB worse on other pictures."""
 
 
