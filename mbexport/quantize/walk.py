@@ -114,7 +114,7 @@ def settle(
         network = widened(network, placement.products, placement.channels)
     if recipe.whole_pixels:
         network = with_whole_pixels(network, placement.tensors, inputs)
-    return _Walk(network, placement, levels, recipe).through(list(inputs))
+    return _Walk(network, placement, levels, recipe).through(inputs)
 
 
 class _Walk:
@@ -128,7 +128,7 @@ class _Walk:
         self._gains: dict[tuple[str, int], NDArray[np.float64]] = {}
         self._left = Counter(name for node in network.nodes for name in set(network.flowing(node)))
 
-    def through(self, inputs: Batches) -> Settled:
+    def through(self, inputs: Sequence[NDArray[np.float32]]) -> Settled:
         for product in reversed(self._network.products.values()):  # so that no gain is asked for a whole network deep
             self._gain(product.output, len(product.kernel))
         for name in self._network.inputs:
@@ -158,7 +158,7 @@ class _Walk:
         for name in spent:
             del self._twins[name]
         for name, one, other in zip(filter(None, node.output), exact, rounded, strict=True):
-            own = list(other) if other is one else other
+            own = list(other) if other is one else other  # the float network's numbers stay as they are
             self._twins[name] = _Twin(one, self._round(name, own) if name in self._placement.tensors else other)
 
     def _run(self, node: onnx.NodeProto, inputs: dict[str, Batches], spent: Collection[str]) -> list[Batches]:
