@@ -19,7 +19,7 @@ from mbexport.quantize.network import Network
 from mbexport.quantize.node_runs import run_node
 from mbexport.quantize.placement import Islands, place
 from mbexport.quantize.verdict import Timing
-from mbexport.quantize.walk import Recipe, settle
+from mbexport.quantize.walk import settle
 from mbexport.reference import Reference
 from mbexport.runtimes.ort_calls import run_unoptimized
 from mbexport.spec import ExportOptions
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from mbexport.artifact import Artifact
     from mbexport.quantize.placement import Engine
+    from mbexport.quantize.recipe import Recipe
     from mbexport.quantize.walk import Settled
 
     Floats = NDArray[np.float32]
@@ -160,8 +161,9 @@ def simulated(network: Network, numbers: Settled, x: Floats) -> dict[str, Floats
         constants = {name: network.constants[name] for name in node.input if name in network.constants}
         written = onnx.NodeProto()
         written.CopyFrom(node)
-        if node.output[0] in numbers.weights:
-            product, weights = network.products[node.output[0]], numbers.weights[node.output[0]]
+        fitted = numbers.weights | numbers.floats
+        if node.output[0] in fitted:
+            product, weights = network.products[node.output[0]], fitted[node.output[0]]
             del written.input[:]
             written.input.extend([product.input, "kernel", "bias"])
             constants = {"kernel": product.stored(weights.as_float), "bias": weights.bias}

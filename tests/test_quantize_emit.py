@@ -13,7 +13,7 @@ from mbexport.compare import sqnr_db
 from mbexport.quantize.emit import quantized
 from mbexport.quantize.network import Network
 from mbexport.quantize.placement import Islands, left_by
-from mbexport.quantize.walk import Recipe
+from mbexport.quantize.recipe import Recipe
 from mbexport.runtimes.ort_calls import import_onnxruntime, run_unoptimized
 from tests.quantizing import Writer, mobile, operators, pictures, settled, simulated
 

@@ -16,7 +16,8 @@ from mbexport.quantize.emit import quantized
 from mbexport.quantize.equalise import equalised
 from mbexport.quantize.network import Network
 from mbexport.quantize.placement import Islands, place
-from mbexport.quantize.walk import Recipe, Settled, settle
+from mbexport.quantize.recipe import Recipe
+from mbexport.quantize.walk import Settled, settle
 from mbexport.runtimes.ort_calls import run_unoptimized
 from tests.quantizing import Writer, mobile, pictures, settled, simulated
 

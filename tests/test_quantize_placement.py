@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
 from mbexport.quantize.islands import WORTH_DB, _first, choices
 from mbexport.quantize.network import Network
-from mbexport.quantize.placement import Islands, left_by, place
+from mbexport.quantize.placement import Islands, left_by, place, serves_both
 from tests.quantizing import Writer, block, mobile
+
+if TYPE_CHECKING:
+    from mbexport.quantize.placement import Engine
 
 EXPANDING = Islands(expanding=True)
 
@@ -86,30 +91,53 @@ def chain(products: int) -> Network:
     ("products", "firsts"), [(1, [0]), (2, [1]), (3, [1]), (4, [3, 1]), (5, [3, 1]), (6, [3, 5, 1])]
 )
 def test_choices_leave_something_to_8_bits(products: int, firsts: list[int]) -> None:
-    assert [islands.first for islands in choices(chain(products), "ort")] == firsts
+    assert [islands.first for islands in choices(chain(products), "ort", bf16=True)] == firsts
 
 
-def test_the_last_block_is_left_however_large_it_is() -> None:
+@pytest.mark.parametrize(("inputs", "is_left"), [(128, True), (2000, False)])
+def test_the_last_block_is_left_unless_it_is_large(inputs: int, *, is_left: bool) -> None:
     write = Writer()
     stem = write.active(write.conv("x", "stem", (8, 3, 3)), "Relu", "start")
     narrow = block(write, block(write, stem, "Relu", "relu"), "HardSwish", "narrow")
-    write.conv(narrow, "wide", (128, 8, 1))
-    raised = write.active(write.conv("wide", "expand", (96, 128, 1)), "HardSwish", "raised")
+    write.conv(narrow, "wide", (inputs, 8, 1))
+    raised = write.active(write.conv("wide", "expand", (96, inputs, 1)), "HardSwish", "raised")
     inner = write.active(write.conv(raised, "deep", (96, 1, 3), group=96), "HardSwish", "inner")
     network = Network(write.model({write.conv(inner, "project", (8, 96, 1)): 4}))
-    *_, both = choices(network, "ort")
-    assert left_by(network, both) - left_by(network, Islands(3, expanding=True)) == {"expand", "deep"}
+    assert left_by(network, Islands(deep=1)) == ({"expand", "deep"} if is_left else set())
+    assert left_by(network, Islands(deep=2)) >= {"narrow/expand", "narrow/depthwise"}
+
+
+def test_pixels_are_in_8_bits_all_the_same() -> None:
+    network = Network(mobile())
+    assert left_by(network, Islands(3)) - left_by(network, Islands(3, pixels=True)) == {"stem"}
+
+
+@pytest.mark.parametrize("engine", ["ort", "openvino"])
+def test_more_is_tried_on_openvino_where_the_cpu_has_bf16(engine: Engine) -> None:
+    network = in_blocks(*["HardSwish"] * 5)
+    without, found = (choices(network, engine, bf16=bf16) for bf16 in (False, True))
+    assert found[: len(without)] == without
+    assert (found != without) == (engine == "openvino")
+
+
+def test_which_file_serves_both_engines() -> None:
+    """It is fitted to bf16 too, as the one of OpenVINO's own form is."""
+    both, of_one = Network(mobile("Relu")), Network(mobile())
+    assert (serves_both(both), serves_both(of_one)) == (True, False)
+    assert place(both, "ort", Islands()).bf16
+    assert not place(of_one, "ort", Islands()).bf16
+    assert place(of_one, "openvino", Islands()).bf16
 
 
 def test_choices_differ() -> None:
     """What leaves the same is not tried twice: here the first five products are those around the hard-swish."""
     network = Network(mobile())
-    assert choices(network, "ort") == [Islands(3), Islands(5), Islands(1)]
+    assert choices(network, "ort", bf16=True) == [Islands(3), Islands(5), Islands(1)]
     assert left_by(network, Islands(5)) == left_by(network, Islands(3, expanding=True))
     write = Writer()
     block(write, write.active(write.conv("x", "stem", (8, 3, 3)), "Relu", "start"), "Relu", "one")
     without = Network(write.model({write.conv("one/sum", "last", (8, 8, 1)): 4}))
-    assert choices(without, "ort") == [Islands(3), Islands(5), Islands(1)]
+    assert choices(without, "ort", bf16=True) == [Islands(3), Islands(5), Islands(1)]
 
 
 @pytest.mark.parametrize(("gain_db", "first"), [(0.1, 0), (0.4, 5)])

@@ -14,7 +14,8 @@ from mbexport.errors import ArtifactError
 from mbexport.quantize.network import Network
 from mbexport.quantize.node_runs import run_node
 from mbexport.quantize.placement import Islands, place
-from mbexport.quantize.walk import Recipe, Settled, _Walk, settle
+from mbexport.quantize.recipe import Recipe
+from mbexport.quantize.walk import Settled, _Walk, settle
 from tests.quantizing import SIDE_PX, Writer, mobile, pictures, settled, simulated
 
 if TYPE_CHECKING:

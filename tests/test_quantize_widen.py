@@ -12,7 +12,8 @@ from mbexport.compare import sqnr_db
 from mbexport.quantize.emit import quantized
 from mbexport.quantize.network import Network
 from mbexport.quantize.placement import Islands, place
-from mbexport.quantize.walk import Recipe, settle
+from mbexport.quantize.recipe import Recipe
+from mbexport.quantize.walk import settle
 from mbexport.quantize.widen import widened
 from mbexport.runtimes.ort_calls import run_unoptimized
 from tests.quantizing import Writer, mobile, pictures

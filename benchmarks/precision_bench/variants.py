@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from mbexport import hardware
 from mbexport.quantize.emit import quantized
 from mbexport.quantize.islands import Trial, choices, choose_islands
-from mbexport.quantize.kinds import weight_levels
+from mbexport.quantize.kinds import cpu_of
 from mbexport.quantize.placement import Islands, left_by, place, place_all_but
-from mbexport.quantize.walk import Recipe, settle
+from mbexport.quantize.recipe import Recipe
+from mbexport.quantize.walk import settle
 from mbexport.quantize.whole_pixels import with_whole_pixels
 from mbexport.quantize.widen import widened
 from precision_bench.subject import BATCH
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from mbexport.quantize.make import Cpu
     from mbexport.quantize.network import Network, Product
     from mbexport.quantize.placement import Engine, Placement
     from precision_bench.subject import Subject
@@ -52,6 +54,7 @@ def variants(
     kinds = set(placement.tensors.values())
     needed = {
         "folding": "folded" in kinds,
+        "fitted_islands": len(placement.products) < len(network.products),
         "by_channel": "channel" in kinds,
         "caution": bool({"folded", "channel"} & kinds),
         "whole_pixels": with_whole_pixels(network, placement.tensors, shown) is not network,
@@ -61,7 +64,7 @@ def variants(
         if needed.get(name, True):
             yield Variant(f"without {name.replace('_', ' ')}", Recipe(**{name: False}))
     yield Variant("none of these", Recipe(**dict.fromkeys(_INGREDIENTS, False)))
-    for islands in choices(network, form):
+    for islands in choices(network, form, bf16=cpu().bf16):
         if place(network, form, islands) != placement:
             yield Variant(f"in float32: {in_words(islands)}", islands=islands)
     if any(_is_gate(product) for product in network.products.values()):
@@ -73,6 +76,7 @@ def in_words(islands: Islands) -> str:
     """What stays in float32."""
     count = islands.first
     first = "the first product" if count == 1 else f"the first {count} products" if count else ""
+    first += " but the very first" if islands.pixels else ""
     expanding = "narrow blocks with a hard-swish" if islands.expanding else ""
     blocks = "block" if islands.deep == 1 else f"{islands.deep} blocks"
     deep = f"the last {blocks} with a hard-swish" if islands.deep else ""
@@ -94,13 +98,13 @@ def made(subject: Subject, form: Engine, variant: Variant, half: int, chosen: Is
 def settled(
     network: Network, placement: Placement, batches: Sequence[NDArray[np.float32]], recipe: Recipe
 ) -> onnx.ModelProto:
-    return quantized(settle(network, placement, batches, levels=levels(), recipe=recipe))
+    return quantized(settle(network, placement, batches, levels=cpu().levels, recipe=recipe))
 
 
-def levels() -> int:
-    """The largest weight that this machine multiplies right."""
+def cpu() -> Cpu:
+    """How this machine multiplies."""
     machine = hardware.detect()
-    return weight_levels(machine.architecture, machine.instruction_sets)
+    return cpu_of(machine.architecture, machine.instruction_sets)
 
 
 def islands_of(subject: Subject, form: Engine, targets: Sequence[str]) -> Islands:
@@ -113,6 +117,7 @@ def islands_of(subject: Subject, form: Engine, targets: Sequence[str]) -> Island
         calibrating=few[:middle],
         judging=few[middle:],
         exact=subject.exact[0::2][middle * BATCH :],
-        levels=levels(),
+        levels=cpu().levels,
+        bf16=cpu().bf16,
     )
     return choose_islands(subject.network, form, targets, trial)

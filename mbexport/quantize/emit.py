@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from mbexport.quantize.fitting import Weights
+from mbexport.quantize.fitting import FloatWeights, Weights
 from mbexport.quantize.grids import LEVELS, Grid
 from mbexport.quantize.network import FUSED
 
@@ -65,8 +65,8 @@ class _Writer:
             names = [self._read_as.get(name, name) for name in node.input]
             if output in self._weights:
                 names = [names[0], *self._write_weights(self._network.products[output])]
-            elif output in self._divisors:
-                names = [names[0], *self._divided(self._network.products[output], self._divisors[output])]
+            elif output in self._settled.floats or output in self._divisors:
+                names = [names[0], *self._write_floats(self._network.products[output])]
             del written.input[:]
             written.input.extend(names)
             self._nodes.append(written)
@@ -125,10 +125,14 @@ class _Writer:
         bias = self._constant(f"{base}/bias_int32", np.clip(steps, limits.min, limits.max).astype(np.int32))
         return kernel, self._dequantize(bias, f"{base}/bias", units, np.zeros(len(units), np.int32), 0)
 
-    def _divided(self, product: Product, divisors: NDArray[np.float32]) -> tuple[str, str]:
-        """Constants of a product that stays in float32, whose outputs are read in steps of ``divisors``."""
-        kernel = self._constant(f"{product.name}/kernel", product.kernel / divisors[:, None, None, None])
-        return kernel, self._constant(f"{product.name}/bias", product.bias / divisors)
+    def _write_floats(self, product: Product) -> tuple[str, str]:
+        """Constants of a product that stays in float32."""
+        weights = self._settled.floats.get(product.output, FloatWeights(product.kernel, product.bias))
+        divisors = self._divisors.get(product.output, np.ones(len(product.kernel), np.float32))
+        kernel = product.stored(weights.as_float / divisors[:, None, None, None])
+        return self._constant(f"{product.name}/kernel", kernel), self._constant(
+            f"{product.name}/bias", weights.bias / divisors
+        )
 
     def _dequantize(
         self, stored: str, base: str, scale: NDArray[Any], zero_point: NDArray[Any], axis: int | None = None
@@ -151,7 +155,8 @@ class _Writer:
 def _folded(settled: Settled) -> tuple[dict[str, Grid], dict[str, Weights], dict[str, NDArray[np.float32]]]:
     """The grids and weights after one scale a channel was moved into the weights on both sides of each such tensor.
 
-    The third are divisors for the outputs of the products before it that stay in float32.
+    The third are divisors for the outputs of the products before it that stay in float32: what bf16 held exactly it
+    then rounds, though not more coarsely than before it was fitted.
     """
     network, found, weights = settled.network, dict(settled.grids), dict(settled.weights)
     divisors = {}

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mbexport.accuracy.precisions import ROUNDINGS
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from mbexport.quantize.samples import Samples
@@ -26,6 +30,14 @@ _BLOCK = 64
 _CLIPS = np.linspace(1, 0.7, 13)
 MAX_BIAS = 2**30
 """Biases are stored in 32 bits, in units of input scale times weight scale."""
+
+
+@dataclass(frozen=True)
+class FloatWeights:
+    """Weights of a product that stays in float32, like its kernel, and its bias."""
+
+    as_float: NDArray[np.float32]
+    bias: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -67,25 +79,49 @@ def rounded(
         levels: 127, or 63 where an instruction set would saturate.
         least_scale: (groups, outputs).
     """
+    variances = np.diagonal(covariance, axis1=1, axis2=2)
+    scale = np.maximum(_scales(kernel, variances, levels), least_scale)[..., None]
+
+    def nearest(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.clip(np.rint(numbers / scale), -levels, levels) * scale)
+
+    steps = np.rint(_one_at_a_time(kernel, covariance, nearest) / scale)
+    return steps.astype(np.int8), scale[..., 0].astype(np.float32)
+
+
+def rounded_to_bf16(kernel: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same in numbers that bf16 holds; see :func:`rounded`."""
+    return _one_at_a_time(kernel, covariance, lambda numbers: bf16(numbers.astype(np.float32)).astype(np.float64))
+
+
+def bf16(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The nearest that bf16 holds."""
+    return ROUNDINGS["bf16"].constant(numbers, 0)
+
+
+def _one_at_a_time(
+    kernel: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+    nearest: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """A kernel (groups, outputs, inputs) rounded by ``nearest``, which takes any inputs of it, one or all."""
+    if not covariance.any():  # nothing can make up for anything
+        return nearest(kernel)
     inputs = kernel.shape[2]
     variances = np.diagonal(covariance, axis1=1, axis2=2)
-    scale = np.maximum(_scales(kernel, variances, levels), least_scale)
-    if not covariance.any():  # nothing can make up for anything
-        return np.clip(np.rint(kernel / scale[..., None]), -levels, levels).astype(np.int8), scale.astype(np.float32)
     damping = np.maximum(_DAMPING * variances.mean(axis=1), 1e-12)
     inverse = np.linalg.inv(covariance + damping[:, None, None] * np.eye(inputs))
     upper = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
-    left, steps = kernel.copy(), np.zeros(kernel.shape, np.int8)
+    left, found = kernel.copy(), np.zeros(kernel.shape)
     for start in range(0, inputs, _BLOCK):
         block = slice(start, min(start + _BLOCK, inputs))
         errors = np.zeros((*kernel.shape[:2], block.stop - start))
         for at in range(start, block.stop):
-            taken = np.clip(np.rint(left[:, :, at] / scale), -levels, levels)
-            steps[:, :, at] = taken
-            errors[:, :, at - start] = (left[:, :, at] - taken * scale) / upper[:, at, at, None]
+            found[:, :, at] = nearest(left[:, :, at, None])[..., 0]
+            errors[:, :, at - start] = (left[:, :, at] - found[:, :, at]) / upper[:, at, at, None]
             left[:, :, at + 1 : block.stop] -= errors[:, :, at - start, None] * upper[:, None, at, at + 1 : block.stop]
         left[:, :, block.stop :] -= errors @ upper[:, block, block.stop :]
-    return steps, scale.astype(np.float32)
+    return found
 
 
 def _solved(kernel: NDArray[np.float64], samples: Samples, ridge: float) -> NDArray[np.float64]:

@@ -3,15 +3,14 @@
 The first layers are where rounding costs most: they work on few channels with wide ranges, and all that follows is
 built on them (benchmarks/precision.py measures every layer's share). They are also where 8 bits gain least time: on
 ONNX Runtime the first convolution, which reads three channels, takes 3.5 times as long in 8 bits, and six networks of
-six were fastest with three products in float32. On the other hand an engine that computes what is left in float32 in
-bf16 makes an island a worse place than 8 bits. So few choices are tried, the fastest first, and the engine's own
+six were fastest with three products in float32. So few choices are tried, the fastest first, and the engine's own
 answers decide.
 
 On ONNX Runtime a depthwise product reads one scale for all channels, and a hard-swish rounds what it reads and what it
 gives. In V3 Small that is much of the noise: the narrow blocks, where float32 is nearly as fast, and the last one are
-worth 2.5 dB for 12% of the time. V3 Large has one narrow block, gains little by its last, and does without. On OpenVINO
-the last three blocks of V3 Small are about as fast in bf16 and 0.4 dB nearer to float32; on a CPU without bf16 they
-would cost time.
+worth 2.5 dB for 12% of the time. V3 Large has one narrow block, gains little by it, and does without. On OpenVINO
+two blocks at the start in float32 are worth 2 to 3 dB for 1 to 3% of the time, the first convolution excepted, and
+where the CPU has bf16 all blocks of V3 Small together are faster so.
 """
 
 from __future__ import annotations
@@ -27,7 +26,8 @@ from mbexport.quantize.emit import quantized
 from mbexport.quantize.engine_runs import answers
 from mbexport.quantize.equalise import equalised
 from mbexport.quantize.placement import Islands, left_by, place
-from mbexport.quantize.walk import Recipe, settle
+from mbexport.quantize.recipe import Recipe
+from mbexport.quantize.walk import settle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,11 +41,13 @@ if TYPE_CHECKING:
 
 _CHOICES: dict[Engine, tuple[Islands, ...]] = {
     "ort": (Islands(3), Islands(5), Islands(1), Islands(3, expanding=True, deep=1)),
-    "openvino": (Islands(), Islands(2), Islands(5), Islands(deep=3)),
+    "openvino": (Islands(), Islands(7, pixels=True)),
 }
 """By what is fastest. Products from the input on: the first convolution, the depthwise one, the 1x1 one behind it (a
-projection, or of a squeeze-excite), the first block with one or a stride. A file that serves both engines has the form
-of the first: V2 leaves but the first convolution, for OpenVINO's bf16 is worse than 8 bits for the depthwise one."""
+projection, or of a squeeze-excite), the first block with one or a stride; of V3 Small and of V3 Large without its first
+1x1, to the depthwise one of the second block. A file that serves both engines has the form of the first."""
+_IN_BF16 = (Islands(7, pixels=True, expanding=True), Islands(7, pixels=True, expanding=True, deep=3))
+"""Besides on OpenVINO where the CPU has bf16. In float32 they would cost V3 Small 11% of its time."""
 _QUICK = Recipe(equalising=False, refitting=False, making_up=False)
 """What fits weights takes most of the time, and activations are what islands are for; equalised once for all."""
 WORTH_DB = 0.2
@@ -68,6 +70,8 @@ class Trial:
     """The float network's answers to those, and perhaps to more pictures behind them."""
     levels: int
     """The largest 8-bit weight."""
+    bf16: bool
+    """Whether this CPU computes in bf16."""
 
     def noise_db(self, model: Path, target: str) -> float:
         """SQNR of a model's answers on a target, at the engine's defaults."""
@@ -98,13 +102,13 @@ def choose_islands(network: Network, engine: Engine, targets: Sequence[str], tri
             model.write_bytes(quantized(settled).SerializeToString())
             return min(trial.noise_db(model, target) for target in targets)
 
-        return _first({islands: noise_db(islands) for islands in choices(network, engine)}, WORTH_DB)
+        return _first({islands: noise_db(islands) for islands in choices(network, engine, bf16=trial.bf16)}, WORTH_DB)
 
 
-def choices(network: Network, engine: Engine) -> list[Islands]:
-    """Those that differ and leave something to 8 bits, the fastest first."""
+def choices(network: Network, engine: Engine, *, bf16: bool) -> list[Islands]:
+    """Those that differ and leave something to 8 bits, the fastest first; ``bf16`` where the CPU computes in it."""
     found: dict[frozenset[str], Islands] = {}
-    for islands in _CHOICES[engine]:
+    for islands in (*_CHOICES[engine], *(_IN_BF16 if bf16 and engine == "openvino" else ())):
         left = frozenset(left_by(network, islands))
         if len(left) < len(network.products):
             found.setdefault(left, islands)

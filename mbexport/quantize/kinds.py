@@ -13,7 +13,7 @@ from mbexport.artifact import MODEL, read_reference
 from mbexport.manifest import Derivation, QuantizedModel
 from mbexport.quantize.derive import bf16_sqnr_db, distances_db
 from mbexport.quantize.half import half
-from mbexport.quantize.make import make, plan_files
+from mbexport.quantize.make import Cpu, make, plan_files
 from mbexport.quantize.network import Network
 
 if TYPE_CHECKING:
@@ -31,11 +31,13 @@ INT8_METHOD = (
     "channels brought nearer to one magnitude across sums, and channels of 0 added to depthwise products where that is "
     "faster; an offset of pixels made whole; 8-bit weights per output channel, refitted to rounded "
     "inputs and rounded one input at a time; 8-bit activations over ranges of least weighted error, one scale a "
-    "channel into depthwise products, drawn together as far as held-out pictures ask for; bias correction"
+    "channel into depthwise products, drawn together as far as held-out pictures ask for; bias correction; what "
+    "stays in float32 fitted too"
 )
 F16_METHOD = "f16 but for the nodes whose numbers, sums or constants f16 cannot hold"
 FULL_LEVELS, REDUCED_LEVELS = 127, 63
 _DOT_PRODUCTS = {"avx_vnni", "avx_vnni_int8", "avx512_vnni", "amx_int8"}
+_BF16 = {"avx512_bf16", "amx_bf16"}
 _F16_PICTURES = 32
 """Besides the reference's, to look for numbers that f16 cannot hold; a factor of four is left for the rest."""
 
@@ -56,10 +58,11 @@ def make_int8(
     """Calibrate on the pictures that are for it. Raises as :func:`mbexport.quantize.run.quantize` does."""
     network = Network(onnx.load(artifact.path / MODEL))
     machine = hardware.detect()
-    levels = weight_levels(machine.architecture, machine.instruction_sets)
+    cpu = cpu_of(machine.architecture, machine.instruction_sets)
+    levels = cpu.levels
     batches = shown.batches(range(judging.calibrating), judging.batch)
     half_of_them = shown.batches(range(judging.first_judged), judging.batch)
-    files = plan_files(network, targets, judging, half_of_them, levels, progress)
+    files = plan_files(network, targets, judging, half_of_them, cpu, progress)
     made = judged = make(network, files, batches, levels, progress)
     notes = []
     if judging.needs_twin:
@@ -114,6 +117,11 @@ def weight_levels(architecture: str, instruction_sets: Sequence[str]) -> int:
     if architecture == "x86_64" and not _DOT_PRODUCTS & set(instruction_sets):
         return REDUCED_LEVELS
     return FULL_LEVELS
+
+
+def cpu_of(architecture: str, instruction_sets: Sequence[str]) -> Cpu:
+    """How a CPU multiplies."""
+    return Cpu(weight_levels(architecture, instruction_sets), bf16=bool(_BF16 & set(instruction_sets)))
 
 
 def _file_of(files: Sequence[File], target: str) -> File:

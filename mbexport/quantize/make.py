@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mbexport.artifact import MODEL, OPENVINO_MODEL
 from mbexport.quantize.emit import quantized
 from mbexport.quantize.islands import Trial, choices, choose_islands
-from mbexport.quantize.placement import Islands, place
+from mbexport.quantize.placement import Islands, place, serves_both
 from mbexport.quantize.walk import settle
 
 if TYPE_CHECKING:
@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 
 _FEW = 32
 """Pictures that settle how much stays in float32, and as many again that judge it."""
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """How a CPU multiplies."""
+
+    levels: int
+    """The largest 8-bit weight that it multiplies right."""
+    bf16: bool
+    """Whether OpenVINO computes in bf16 on it."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +59,8 @@ class Made:
 
 
 def files_of(network: Network, targets: Sequence[str]) -> list[tuple[str, Engine, tuple[str, ...]]]:
-    """Name, form and targets of each file.
-
-    A hard-swish needs 8-bit numbers before it on ONNX Runtime and none on OpenVINO, and OpenVINO takes one scale a
-    channel into depthwise products, which ONNX Runtime does not. Without hard-swish ONNX Runtime's form is fast on
-    both.
-    """
-    if not any(node.op_type == "HardSwish" for node in network.nodes):
+    """Name, form and targets of each file."""
+    if serves_both(network):
         return [(MODEL, "ort", tuple(targets))]
     by_engine = {
         engine: tuple(each for each in targets if each.startswith(f"{engine}:")) for engine in ("ort", "openvino")
@@ -68,7 +73,7 @@ def plan_files(
     targets: Sequence[str],
     judging: Judging,
     batches: Sequence[NDArray[np.float32]],
-    levels: int,
+    cpu: Cpu,
     progress: Callable[[str], None],
 ) -> list[File]:
     """Which files there will be, and how much of each stays in float32.
@@ -78,7 +83,7 @@ def plan_files(
         targets: that are here.
         judging: has the float network's answers to the same pictures.
         batches: pictures as the network takes them, the first that calibrate.
-        levels: the largest 8-bit weight.
+        cpu: of this machine.
         progress: called with what is being done.
     """
     few = max(1, min(_FEW // len(batches[0]), len(batches) // 2))
@@ -88,12 +93,13 @@ def plan_files(
         calibrating=batches[:few],
         judging=batches[few : 2 * few] or batches[:few],
         exact=judging.exact[(few if len(batches) > few else 0) * len(batches[0]) :],
-        levels=levels,
+        levels=cpu.levels,
+        bf16=cpu.bf16,
     )
     found = []
     for name, engine, where in files_of(network, targets):
         progress(f"what stays in float32 for {engine}")
-        islands = choose_islands(network, engine, where, trial) if where else choices(network, engine)[0]
+        islands = choose_islands(network, engine, where, trial) if where else choices(network, engine, bf16=cpu.bf16)[0]
         found.append(File(name, engine, where, islands))
     return found
 

@@ -21,6 +21,8 @@ _ELEMENTWISE = {"Add", "Mul", "GlobalAveragePool"}
 _ACTIVATIONS = {*FUSED, "HardSwish", "HardSigmoid"}
 _SMALL = 10_000
 """A 1x1 product of so many weights at most takes about as long to write its results as to multiply."""
+_LARGE = 100_000
+"""One of more takes much longer in float32 or bf16: with the last two blocks of V3 Large in bf16, 3% longer each."""
 _CHANNELS: dict[Engine, int] = {"ort": 16, "openvino": 1}
 
 
@@ -30,12 +32,14 @@ class Islands:
 
     first: int = 0
     """So many products, from the input on."""
+    pixels: bool = False
+    """Whether the very first is in 8 bits all the same: what it reads are whole numbers, which lose nothing."""
     expanding: bool = False
     """Whether small products that expand channels into a hard-swish do, with the depthwise ones and the squeeze-excite
     behind them: four roundings less a block, and on ONNX Runtime nearly as fast, where a hard-swish costs as much in 8
     bits as such a product gains (docs/quantization.md has the times)."""
     deep: int = 0
-    """The same of so many of the last blocks, however large: little behind them evens their error out."""
+    """The same of so many of the last blocks, unless they are large: little behind them evens their error out."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Placement:
     tensors: Mapping[str, Kind]
     channels: int = 1
     """8-bit depthwise products are computed fast on a multiple of so many."""
+    bf16: bool = False
+    """Whether an engine may compute in bf16 what is not in 8 bits."""
 
 
 def place(network: Network, engine: Engine, islands: Islands) -> Placement:
@@ -61,10 +67,20 @@ def place(network: Network, engine: Engine, islands: Islands) -> Placement:
 
 def left_by(network: Network, islands: Islands) -> set[str]:
     """The products that stay in float32, by their outputs."""
-    blocks = _expanding(network)
-    narrow = [block for block in blocks if islands.expanding and network.products[block[0]].kernel.size <= _SMALL]
-    deep = blocks[len(blocks) - islands.deep :] if islands.deep < len(blocks) else blocks
-    return {*list(network.products)[: islands.first], *itertools.chain(*narrow, *deep)}
+    blocks = {tuple(block): network.products[block[0]].kernel.size for block in _expanding(network)}
+    narrow = [block for block, size in blocks.items() if islands.expanding and size <= _SMALL]
+    deep = [block for block in list(blocks)[max(len(blocks) - islands.deep, 0) :] if blocks[block] <= _LARGE]
+    first = list(network.products)[int(islands.pixels) : islands.first]
+    return {*first, *itertools.chain(*narrow, *deep)}
+
+
+def serves_both(network: Network) -> bool:
+    """Whether ONNX Runtime's form is fast on OpenVINO too.
+
+    A hard-swish needs 8-bit numbers before it on ONNX Runtime and none on OpenVINO, and behind one OpenVINO takes a
+    scale a channel into depthwise products, which ONNX Runtime does not.
+    """
+    return not any(node.op_type == "HardSwish" for node in network.nodes)
 
 
 def place_all_but(network: Network, engine: Engine, left: Collection[str]) -> Placement:
@@ -73,7 +89,7 @@ def place_all_but(network: Network, engine: Engine, left: Collection[str]) -> Pl
     tensors: dict[str, Kind] = {network.products[output].input: "tensor" for output in products}
     tensors |= _of_openvino(network, products) if engine == "openvino" else _of_onnxruntime(network, products)
     tensors |= _foldable(network, products)
-    return Placement(products, tensors, _CHANNELS[engine])
+    return Placement(products, tensors, _CHANNELS[engine], bf16=engine == "openvino" or serves_both(network))
 
 
 def _expanding(network: Network) -> list[list[str]]:

@@ -12,23 +12,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 
-from mbexport.quantize import fitting, grids
+from mbexport.quantize import grids
 from mbexport.quantize.channel_grids import cautious_grid, channel_grid
 from mbexport.quantize.counts import count, count_halves
 from mbexport.quantize.equalise import equalised
 from mbexport.quantize.fitting import Weights
 from mbexport.quantize.node_runs import refuse_infinite, run_node
-from mbexport.quantize.samples import take
+from mbexport.quantize.product_fit import Fitter
+from mbexport.quantize.recipe import Recipe
 from mbexport.quantize.whole_pixels import with_whole_pixels
 from mbexport.quantize.widen import widened
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    import onnx
     from numpy.typing import NDArray
 
+    from mbexport.quantize.fitting import FloatWeights
     from mbexport.quantize.grids import Grid
     from mbexport.quantize.network import Network, Product
     from mbexport.quantize.node_runs import Batches
@@ -36,31 +38,6 @@ if TYPE_CHECKING:
 
 _PASSED_ON = {"Add", "Mul", "HardSwish", "Relu", "Clip", "Reshape", "Flatten"}
 """What hands an error in its input on to its readers more or less as it is."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The ingredients; each can be left out to see what it is worth."""
-
-    equalising: bool = True
-    """Bring channels nearer to one magnitude across sums and ReLUs, in the float network."""
-    weighted_ranges: bool = True
-    """End each range where the error is least, weighted with the weights that read it; else at the extremes."""
-    folding: bool = True
-    """One scale a channel between a product and a depthwise one, where it folds into the weights."""
-    by_channel: bool = True
-    """One scale a channel at the other inputs of depthwise products, where the engine can."""
-    caution: bool = True
-    """Draw the ranges of channels together as far as held-out pictures ask for."""
-    refitting: bool = True
-    """Fit weights to rounded inputs; else keep the float network's."""
-    making_up: bool = True
-    """Round weights one input at a time, the others making up for it; else each to the nearest."""
-    bias_correction: bool = True
-    whole_pixels: bool = True
-    """Pixels are whole numbers in 8 bits too."""
-    widening: bool = True
-    """Add channels of 0 where the engine computes another number of them slowly."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +49,8 @@ class Settled:
     grids: dict[str, Grid] = field(default_factory=dict)
     weights: dict[str, Weights] = field(default_factory=dict)
     """By output of the product."""
+    floats: dict[str, FloatWeights] = field(default_factory=dict)
+    """The same of products that stay in float32, where they are not the network's own."""
     hard_swishes: set[str] = field(default_factory=set)
     """Tensors in whose 8-bit numbers a hard-swish can be computed."""
     folded: set[str] = field(default_factory=set)
@@ -121,8 +100,8 @@ class _Walk:
     def __init__(self, network: Network, placement: Placement, levels: int, recipe: Recipe) -> None:
         self._network = network
         self._placement = placement
-        self._levels = levels
         self._recipe = recipe
+        self._fitter = Fitter(recipe, levels, network.model.opset_import, bf16=placement.bf16)
         self._settled = Settled(network)
         self._twins: dict[str, _Twin] = {}
         self._gains: dict[tuple[str, int], NDArray[np.float64]] = {}
@@ -143,10 +122,12 @@ class _Walk:
     def _step(self, node: onnx.NodeProto) -> None:
         names = list(dict.fromkeys(self._network.flowing(node)))
         twins = {name: self._twins[name] for name in names}
-        product = self._network.products[node.output[0]] if node.output[0] in self._placement.products else None
+        product = self._network.products.get(node.output[0])
         self._left.subtract(names)
         spent = {name for name in names if not self._left[name]}
         shared = {name for name, twin in twins.items() if twin.exact is twin.rounded}
+        if product is not None and not self._is_fitted(product, shared):
+            product = None
         once = product is None and shared == twins.keys()
         exact = self._run(node, {name: twin.exact for name, twin in twins.items()}, spent if once else spent - shared)
         if product is not None:
@@ -206,43 +187,20 @@ class _Walk:
             return product.input_gain(_ones_for_none(self._gain(product.output, len(product.kernel))))
         return self._gain(node.output[0], channels) if node.op_type in _PASSED_ON else np.zeros(channels)
 
+    def _is_fitted(self, product: Product, shared: Collection[str]) -> bool:
+        """Whether it gets other weights than the network's; what reads inputs in ``shared``, reads the network's."""
+        in_float = self._recipe.fitted_islands and (self._placement.bf16 or product.input not in shared)
+        return product.output in self._placement.products or in_float
+
     def _fit(self, product: Product, inputs: Batches, exact: Batches, *, spent: bool) -> Batches:
-        kernel = product.kernel.astype(np.float64).reshape(product.groups, -1, product.kernel[0].size)
-        size = kernel.shape[2]
-        covariance = np.zeros((product.groups, size, size))
-        if self._recipe.refitting or self._recipe.making_up:
-            samples = take(product, inputs, exact)
-            if self._recipe.refitting and len(samples.inputs) > 2 * size:
-                kernel = fitting.refitted(kernel, samples)
-            if self._recipe.making_up:
-                covariance = samples.covariance
-        scale = self._settled.grids[product.input].scale
-        least = np.abs(product.bias) / product.by_input(scale) / fitting.MAX_BIAS
-        steps, scales = fitting.rounded(kernel, covariance, self._levels, least.reshape(kernel.shape[:2]))
-        weights = Weights(steps.reshape(product.kernel.shape), scales.reshape(-1), product.bias)
-        answers = self._answers(product, weights, inputs, spent=spent)
-        # A pooled map gives one number a picture: too few to tell a mean's error from chance.
-        if self._recipe.bias_correction and exact[0].ndim == 4 and exact[0][0, 0].size > 1:
-            weights = _bias_corrected(weights, exact, answers)
-        self._settled.weights[product.output] = weights
+        is_int8 = product.output in self._placement.products
+        grid = self._settled.grids[product.input] if is_int8 else None
+        weights, answers = self._fitter.fit(product, grid, inputs, exact, spent=spent)
+        if isinstance(weights, Weights):
+            self._settled.weights[product.output] = weights
+        else:
+            self._settled.floats[product.output] = weights
         return answers
-
-    def _answers(self, product: Product, weights: Weights, inputs: Batches, *, spent: bool) -> Batches:
-        node = onnx.NodeProto()
-        node.CopyFrom(product.node)
-        del node.input[:]
-        node.input.extend(["x", "kernel", "bias"])
-        constants = {"kernel": product.stored(weights.as_float), "bias": weights.bias}
-        return run_node(node, {"x": inputs}, constants, self._network.model.opset_import, ["x"] if spent else [])[0]
-
-
-def _bias_corrected(weights: Weights, exact: Batches, answers: Batches) -> Weights:
-    """Move the bias by each channel's mean error, and ``answers`` with it, in place."""
-    errors = [(one - other).mean(axis=(0, 2, 3), dtype=np.float64) for one, other in zip(exact, answers, strict=True)]
-    missing = np.average(errors, axis=0, weights=[len(batch) for batch in exact]).astype(np.float32)
-    for at, batch in enumerate(answers):
-        answers[at] = batch + missing[:, None, None]
-    return Weights(weights.kernel, weights.scale, weights.bias + missing)
 
 
 def _ones_for_none(gains: NDArray[np.float64]) -> NDArray[np.float64]:
