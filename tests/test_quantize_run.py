@@ -30,7 +30,8 @@ from mbexport.evaluate import evaluate
 from mbexport.pipeline import build, convert
 from mbexport.quantize import verdict
 from mbexport.quantize.judging import Judging
-from mbexport.quantize.kinds import weight_levels
+from mbexport.quantize.kinds import cpu_of, weight_levels
+from mbexport.quantize.make import Cpu
 from mbexport.quantize.run import quantize
 from mbexport.runtimes import SessionOptions, load_engine
 from mbexport.spec import ExportOptions, ModelSpec
@@ -439,6 +440,12 @@ def test_static_batches(batch: int, count: int, tmp_path: Path, fast: None) -> N
 )
 def test_weight_levels(architecture: str, sets: list[str], levels: int) -> None:
     assert weight_levels(architecture, sets) == levels
+    assert cpu_of(architecture, sets) == Cpu(levels, bf16=False)
+
+
+@pytest.mark.parametrize("found", ["avx512_bf16", "amx_bf16"])
+def test_bf16(found: str) -> None:
+    assert cpu_of("x86_64", ["avx512_vnni", found]) == Cpu(127, bf16=True)
 
 
 @pytest.mark.parametrize(
