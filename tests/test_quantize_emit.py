@@ -108,11 +108,14 @@ def test_float32_between_8_bit_products(islands: Islands) -> None:
     assert sqnr_db(written, answer) > sqnr_db(exact, written) + TIES_DB
 
 
-@pytest.mark.parametrize("left_out", ["weighted_ranges", "folding", "by_channel", "refitting", "making_up"])
+@pytest.mark.parametrize(
+    "left_out", ["weighted_ranges", "folding", "by_channel", "refitting", "making_up", "fitted_islands"]
+)
+@pytest.mark.parametrize("first", [0, 3])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_without_an_ingredient(left_out: str, engine: Engine) -> None:
-    model = mobile("Relu")
-    assert_computes_what_was_settled(model, *settled(model, engine, recipe=Recipe(**{left_out: False})))
+def test_without_an_ingredient(left_out: str, first: int, engine: Engine) -> None:
+    model, recipe = mobile("Relu"), Recipe(**{left_out: False})
+    assert_computes_what_was_settled(model, *settled(model, engine, islands=Islands(first), recipe=recipe))
 
 
 @pytest.mark.parametrize("is_in_float32", [False, True])

@@ -130,6 +130,19 @@ def test_openvinos_file_holds_weights_that_bf16_holds(islands: Islands) -> None:
         assert not is_bf16(network.products[output].kernel)
 
 
+def test_weights_that_take_a_scale_a_channel_are_not_rounded_twice() -> None:
+    network = Network(mobile("Relu"))
+    shown = list(pictures(40).reshape(5, 8, *pictures(1).shape[1:]))
+    products = list(network.products)
+    ending = Islands(1 + products.index("one/expand"))
+    numbers = settle(network, place(network, "openvino", ending), shown)
+    assert numbers.folded == {"one/raised", "two/raised"}
+    assert not is_bf16(numbers.floats["one/expand"].as_float)
+    assert is_bf16(numbers.floats["stem"].as_float)
+    without = settle(network, place(network, "openvino", ending), shown, recipe=Recipe(folding=False))
+    assert is_bf16(without.floats["one/expand"].as_float)
+
+
 def test_on_onnx_runtime_only_what_reads_rounded_numbers_is_fitted() -> None:
     """The first product reads what the float network's reads: its weights are right."""
     network = Network(mobile())

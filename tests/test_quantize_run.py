@@ -29,9 +29,9 @@ from mbexport.errors import (
 from mbexport.evaluate import evaluate
 from mbexport.pipeline import build, convert
 from mbexport.quantize import verdict
+from mbexport.quantize.islands import Cpu
 from mbexport.quantize.judging import Judging
 from mbexport.quantize.kinds import cpu_of, weight_levels
-from mbexport.quantize.make import Cpu
 from mbexport.quantize.run import quantize
 from mbexport.runtimes import SessionOptions, load_engine
 from mbexport.spec import ExportOptions, ModelSpec

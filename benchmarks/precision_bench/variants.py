@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mbexport import hardware
 from mbexport.quantize.emit import quantized
-from mbexport.quantize.islands import Trial, choices, choose_islands
+from mbexport.quantize.islands import Cpu, Trial, choices, choose_islands
 from mbexport.quantize.kinds import cpu_of
 from mbexport.quantize.placement import Islands, left_by, place, place_all_but
 from mbexport.quantize.recipe import Recipe
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from mbexport.quantize.make import Cpu
     from mbexport.quantize.network import Network, Product
     from mbexport.quantize.placement import Engine, Placement
     from precision_bench.subject import Subject
@@ -54,7 +53,7 @@ def variants(
     kinds = set(placement.tensors.values())
     needed = {
         "folding": "folded" in kinds,
-        "fitted_islands": len(placement.products) < len(network.products),
+        "fitted_islands": placement.bf16 or chosen.expanding or chosen.deep > 0,
         "by_channel": "channel" in kinds,
         "caution": bool({"folded", "channel"} & kinds),
         "whole_pixels": with_whole_pixels(network, placement.tensors, shown) is not network,
@@ -117,7 +116,6 @@ def islands_of(subject: Subject, form: Engine, targets: Sequence[str]) -> Island
         calibrating=few[:middle],
         judging=few[middle:],
         exact=subject.exact[0::2][middle * BATCH :],
-        levels=cpu().levels,
-        bf16=cpu().bf16,
+        cpu=cpu(),
     )
     return choose_islands(subject.network, form, targets, trial)

@@ -155,8 +155,7 @@ class _Writer:
 def _folded(settled: Settled) -> tuple[dict[str, Grid], dict[str, Weights], dict[str, NDArray[np.float32]]]:
     """The grids and weights after one scale a channel was moved into the weights on both sides of each such tensor.
 
-    The third are divisors for the outputs of the products before it that stay in float32: what bf16 held exactly it
-    then rounds, though not more coarsely than before it was fitted.
+    The third are divisors for the outputs of the products before it that stay in float32.
     """
     network, found, weights = settled.network, dict(settled.grids), dict(settled.weights)
     divisors = {}

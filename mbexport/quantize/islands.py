@@ -41,19 +41,32 @@ if TYPE_CHECKING:
 
 _CHOICES: dict[Engine, tuple[Islands, ...]] = {
     "ort": (Islands(3), Islands(5), Islands(1), Islands(3, expanding=True, deep=1)),
-    "openvino": (Islands(), Islands(7, pixels=True)),
+    "openvino": (Islands(7, pixels=True), Islands()),
 }
 """By what is fastest. Products from the input on: the first convolution, the depthwise one, the 1x1 one behind it (a
-projection, or of a squeeze-excite), the first block with one or a stride; of V3 Small and of V3 Large without its first
-1x1, to the depthwise one of the second block. A file that serves both engines has the form of the first."""
+projection, or of a squeeze-excite), the first block with one or a stride. The seventh is the depthwise one of V3
+Small's second block, and the expansion of V3 Large's third. A file that serves both engines has the form of the first.
+On OpenVINO both take the same time within 3%."""
 _IN_BF16 = (Islands(7, pixels=True, expanding=True), Islands(7, pixels=True, expanding=True, deep=3))
-"""Besides on OpenVINO where the CPU has bf16. In float32 they would cost V3 Small 11% of its time."""
+"""Besides on OpenVINO where the CPU has bf16, and they are no slower. In float32 they would take 13% longer in V3
+Small."""
 _QUICK = Recipe(equalising=False, refitting=False, making_up=False)
-"""What fits weights takes most of the time, and activations are what islands are for; equalised once for all."""
+"""What fits weights takes most of the time, and activations are what islands are for, with biases that make up for the
+most of what bf16 rounds; equalised once for all."""
 WORTH_DB = 0.2
 """What is slower must be better by so much, before weights are fitted; behind it differences are larger (V3 Large 0.75
-on ONNX Runtime: 0.3 and then 1.1 dB on photographs). A margin of 0.5 left that network, and V3 Large on OpenVINO, to
-chance: 1.5 and 4 dB worse on other pictures."""
+on ONNX Runtime: 0.3 and then 1.1 dB on photographs). A margin of 0.5 left that network to chance: 1.5 dB worse on other
+pictures."""
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """How a CPU multiplies."""
+
+    levels: int
+    """The largest 8-bit weight that it multiplies right."""
+    bf16: bool
+    """Whether OpenVINO computes in bf16 on it."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +81,7 @@ class Trial:
     """Other ones."""
     exact: NDArray[np.float32]
     """The float network's answers to those, and perhaps to more pictures behind them."""
-    levels: int
-    """The largest 8-bit weight."""
-    bf16: bool
-    """Whether this CPU computes in bf16."""
+    cpu: Cpu
 
     def noise_db(self, model: Path, target: str) -> float:
         """SQNR of a model's answers on a target, at the engine's defaults."""
@@ -96,17 +106,19 @@ def choose_islands(network: Network, engine: Engine, targets: Sequence[str], tri
 
         def noise_db(islands: Islands) -> float:
             settled = settle(
-                network, place(network, engine, islands), trial.calibrating, levels=trial.levels, recipe=_QUICK
+                network, place(network, engine, islands), trial.calibrating, levels=trial.cpu.levels, recipe=_QUICK
             )
             model = Path(folder) / "model.onnx"
             model.write_bytes(quantized(settled).SerializeToString())
             return min(trial.noise_db(model, target) for target in targets)
 
-        return _first({islands: noise_db(islands) for islands in choices(network, engine, bf16=trial.bf16)}, WORTH_DB)
+        return _first(
+            {islands: noise_db(islands) for islands in choices(network, engine, bf16=trial.cpu.bf16)}, WORTH_DB
+        )
 
 
 def choices(network: Network, engine: Engine, *, bf16: bool) -> list[Islands]:
-    """Those that differ and leave something to 8 bits, the fastest first; ``bf16`` where the CPU computes in it."""
+    """Those that differ and leave something to 8 bits, by what is fastest; ``bf16`` where the CPU computes in it."""
     found: dict[frozenset[str], Islands] = {}
     for islands in (*_CHOICES[engine], *(_IN_BF16 if bf16 and engine == "openvino" else ())):
         left = frozenset(left_by(network, islands))

@@ -13,7 +13,8 @@ from mbexport.artifact import MODEL, read_reference
 from mbexport.manifest import Derivation, QuantizedModel
 from mbexport.quantize.derive import bf16_sqnr_db, distances_db
 from mbexport.quantize.half import half
-from mbexport.quantize.make import Cpu, make, plan_files
+from mbexport.quantize.islands import Cpu
+from mbexport.quantize.make import make, plan_files
 from mbexport.quantize.network import Network
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ INT8_METHOD = (
     "faster; an offset of pixels made whole; 8-bit weights per output channel, refitted to rounded "
     "inputs and rounded one input at a time; 8-bit activations over ranges of least weighted error, one scale a "
     "channel into depthwise products, drawn together as far as held-out pictures ask for; bias correction; what "
-    "stays in float32 fitted too"
+    "stays in float32 fitted too, to numbers that bf16 holds where an engine may compute it in bf16"
 )
 F16_METHOD = "f16 but for the nodes whose numbers, sums or constants f16 cannot hold"
 FULL_LEVELS, REDUCED_LEVELS = 127, 63
@@ -59,25 +60,24 @@ def make_int8(
     network = Network(onnx.load(artifact.path / MODEL))
     machine = hardware.detect()
     cpu = cpu_of(machine.architecture, machine.instruction_sets)
-    levels = cpu.levels
     batches = shown.batches(range(judging.calibrating), judging.batch)
     half_of_them = shown.batches(range(judging.first_judged), judging.batch)
     files = plan_files(network, targets, judging, half_of_them, cpu, progress)
-    made = judged = make(network, files, batches, levels, progress)
+    made = judged = make(network, files, batches, cpu.levels, progress)
     notes = []
     if judging.needs_twin:
-        judged = make(network, files, half_of_them, levels, lambda what: progress(f"{what}, half of the pictures"))
+        judged = make(network, files, half_of_them, cpu.levels, lambda what: progress(f"{what}, half of the pictures"))
         notes.append(
             f"accuracy is that of a twin, calibrated on {judging.first_judged} of the pictures and judged on the other "
             f"{judging.judged}"
         )
-    if levels == REDUCED_LEVELS:
+    if cpu.levels == REDUCED_LEVELS:
         notes.append("weights have 7 bits: this CPU has no VNNI, and products of 8-bit ones would saturate")
     derivation = Derivation(
         source_sha256=artifact.sha256,
         method=INT8_METHOD,
         pictures_sha256=shown.sha256[: judging.calibrating],
-        weight_levels=levels,
+        weight_levels=cpu.levels,
         models={name: _described(artifact, network, each) for name, each in made.items()},
         bf16_sqnr_db=bf16_sqnr_db(artifact),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mbexport.artifact import MODEL, OPENVINO_MODEL
 from mbexport.quantize.emit import quantized
-from mbexport.quantize.islands import Trial, choices, choose_islands
+from mbexport.quantize.islands import Cpu, Trial, choices, choose_islands
 from mbexport.quantize.placement import Islands, place, serves_both
 from mbexport.quantize.walk import settle
 
@@ -25,16 +25,6 @@ if TYPE_CHECKING:
 
 _FEW = 32
 """Pictures that settle how much stays in float32, and as many again that judge it."""
-
-
-@dataclass(frozen=True)
-class Cpu:
-    """How a CPU multiplies."""
-
-    levels: int
-    """The largest 8-bit weight that it multiplies right."""
-    bf16: bool
-    """Whether OpenVINO computes in bf16 on it."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +83,7 @@ def plan_files(
         calibrating=batches[:few],
         judging=batches[few : 2 * few] or batches[:few],
         exact=judging.exact[(few if len(batches) > few else 0) * len(batches[0]) :],
-        levels=cpu.levels,
-        bf16=cpu.bf16,
+        cpu=cpu,
     )
     found = []
     for name, engine, where in files_of(network, targets):

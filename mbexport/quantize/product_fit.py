@@ -40,7 +40,14 @@ class Fitter:
     bf16: bool
 
     def fit(
-        self, product: Product, grid: Grid | None, inputs: Batches, exact: Batches, *, spent: bool
+        self,
+        product: Product,
+        grid: Grid | None,
+        inputs: Batches,
+        exact: Batches,
+        *,
+        is_divided: bool = False,
+        spent: bool = False,
     ) -> tuple[Weights | FloatWeights, Batches]:
         """Weights, and what the product gives with them.
 
@@ -49,14 +56,15 @@ class Fitter:
             grid: of its inputs, for 8-bit weights; without, it stays in float32.
             inputs: as they reach it.
             exact: what the float network's gives.
+            is_divided: a scale a channel will be folded into the weights, after which bf16 would not hold them.
             spent: nothing else reads ``inputs`` any more, which are let go batch by batch.
         """
         if self.bf16 and grid is None:
-            inputs = _in_bf16(inputs, spent=spent)
+            inputs, spent = _in_bf16(inputs, spent=spent), True
         kernel, covariance = self._refitted(product, inputs, exact)
         weights: Weights | FloatWeights
         if grid is None:
-            weights = self._kept(product, kernel, covariance)
+            weights = self._kept(product, kernel, covariance, is_divided=is_divided)
         else:
             weights = self._rounded(product, grid, kernel, covariance)
         answers = self._answers(product, weights, inputs, spent=spent)
@@ -87,8 +95,10 @@ class Fitter:
         steps, scales = fitting.rounded(kernel, covariance, self.levels, least.reshape(kernel.shape[:2]))
         return Weights(steps.reshape(product.kernel.shape), scales.reshape(-1), product.bias)
 
-    def _kept(self, product: Product, kernel: NDArray[np.float64], covariance: NDArray[np.float64]) -> FloatWeights:
-        if self.bf16:
+    def _kept(
+        self, product: Product, kernel: NDArray[np.float64], covariance: NDArray[np.float64], *, is_divided: bool
+    ) -> FloatWeights:
+        if self.bf16 and not is_divided:
             kernel = fitting.rounded_to_bf16(kernel, covariance)
         return FloatWeights(kernel.reshape(product.kernel.shape).astype(np.float32), product.bias)
 

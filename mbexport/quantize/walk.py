@@ -103,6 +103,8 @@ class _Walk:
         self._recipe = recipe
         self._fitter = Fitter(recipe, levels, network.model.opset_import, bf16=placement.bf16)
         self._settled = Settled(network)
+        folded = (tensor for tensor, kind in placement.tensors.items() if kind == "folded" and recipe.folding)
+        self._divided = {network.makers[tensor].input[0] for tensor in folded}
         self._twins: dict[str, _Twin] = {}
         self._gains: dict[tuple[str, int], NDArray[np.float64]] = {}
         self._left = Counter(name for node in network.nodes for name in set(network.flowing(node)))
@@ -195,7 +197,10 @@ class _Walk:
     def _fit(self, product: Product, inputs: Batches, exact: Batches, *, spent: bool) -> Batches:
         is_int8 = product.output in self._placement.products
         grid = self._settled.grids[product.input] if is_int8 else None
-        weights, answers = self._fitter.fit(product, grid, inputs, exact, spent=spent)
+        if grid is None:
+            refuse_infinite(product.input, inputs)
+        is_divided = product.output in self._divided
+        weights, answers = self._fitter.fit(product, grid, inputs, exact, is_divided=is_divided, spent=spent)
         if isinstance(weights, Weights):
             self._settled.weights[product.output] = weights
         else:
