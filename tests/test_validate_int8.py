@@ -74,11 +74,11 @@ def altered(artifact: Artifact, out: Path, change: Callable[[dict[str, NDArray[n
 
 
 def double_scale(arrays: dict[str, NDArray[np.float32]]) -> None:
-    arrays["one/project/kernel_scale"] *= 2
+    arrays["two/project/kernel_scale"] *= 2
 
 
 def swapped_outputs(arrays: dict[str, NDArray[np.float32]]) -> None:
-    arrays["one/project/kernel_int8"] = np.roll(arrays["one/project/kernel_int8"], 1, axis=0)
+    arrays["two/project/kernel_int8"] = np.roll(arrays["two/project/kernel_int8"], 1, axis=0)
 
 
 @pytest.mark.parametrize("change", [double_scale, swapped_outputs])
