@@ -1,7 +1,7 @@
 """What 8 bits cost and gain: ablation, bars, dithered weights, sensitivity of each block, NNCF, channels, and times.
 
     python benchmarks/precision.py --data DIR [--json FILE] [--part PART]... [--artifacts DIR] [--calibrating N]
-                                   [--network NAME]... [--rounds N] [--docs FILE]
+                                   [--network NAME]... [--rounds N] [--docs FILE] [--machine WORD]
 
 DIR holds ``images`` (one folder a class) and ``weights``. Half of the photographs calibrate and the others judge, then
 the other way round; a figure is of all of them. What is in the ``--json`` file already is not measured again. Artifacts
@@ -58,7 +58,7 @@ def main() -> None:
     written = sections(found)
     print("\n".join(f"## {name}\n\n{text}" for name, text in written.items()))
     if options.docs:
-        put_into(options.docs, written)
+        put_into(options.docs, written, options.machine)
     sys.exit(0 if all(bar.met for bar in bars(found)) else 1)
 
 
@@ -72,6 +72,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--network", choices=[net.name for net in ALL], action="append")
     parser.add_argument("--rounds", type=int, default=15, help="of the timing")
     parser.add_argument("--docs", type=Path, help="put the tables between the markers of this page")
+    parser.add_argument("--machine", metavar="WORD", help="between those of another machine, that bear this word")
     return parser.parse_args()
 
 

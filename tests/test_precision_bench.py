@@ -157,3 +157,11 @@ def test_page_keeps_what_is_outside_of_its_markers(tmp_path: Path) -> None:
     assert text.endswith("<!-- /precision bars -->\nafter\n")
     assert "| V3 Small | ort:cpu | agreement at least 94.0% | 95.00% [93.0%, 97.0%] | yes |" in text
     assert "old" not in text
+
+
+def test_another_machine_has_markers_of_its_own(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    first = "<!-- precision bars -->\nold\n<!-- /precision bars -->\n"
+    page.write_text(f"{first}<!-- precision bars amx -->\nold\n<!-- /precision bars amx -->\n")
+    put_into(page, sections(Found(ablation=[one_judged()])), "amx")
+    assert page.read_text().startswith(f"{first}<!-- precision bars amx -->\n| network |")

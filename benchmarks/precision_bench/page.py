@@ -42,10 +42,14 @@ def sections(found: Found) -> dict[str, str]:
     return {name: "\n".join(lines).rstrip() + "\n" for name, make in makers.items() if (lines := list(make(found)))}
 
 
-def put_into(page: Path, written: dict[str, str]) -> None:
-    """Replace what stands between the markers of each section; a section without markers is left out."""
+def put_into(page: Path, written: dict[str, str], machine: str | None = None) -> None:
+    """Replace what stands between the markers of each section; a section without markers is left out.
+
+    ``machine`` is the word in the markers of another machine's tables.
+    """
     text = page.read_text()
-    for name, content in written.items():
+    for section, content in written.items():
+        name = f"{section} {machine}" if machine else section
         marked = rf"(<!-- precision {name} -->\n).*?(<!-- /precision {name} -->)"
         text = re.sub(marked, _filled(content), text, count=1, flags=re.DOTALL)
     serde.write_atomic(page, text.encode())
