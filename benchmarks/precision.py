@@ -73,7 +73,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=15, help="of the timing")
     parser.add_argument("--docs", type=Path, help="put the tables between the markers of this page")
     parser.add_argument("--machine", metavar="WORD", help="between those of another machine, that bear this word")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.machine and not options.docs:
+        parser.error("--machine is for --docs")
+    return options
 
 
 def _measure(part: str, found: Found, options: argparse.Namespace) -> None:

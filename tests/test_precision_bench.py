@@ -162,6 +162,21 @@ def test_page_keeps_what_is_outside_of_its_markers(tmp_path: Path) -> None:
 def test_another_machine_has_markers_of_its_own(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     first = "<!-- precision bars -->\nold\n<!-- /precision bars -->\n"
-    page.write_text(f"{first}<!-- precision bars amx -->\nold\n<!-- /precision bars amx -->\n")
-    put_into(page, sections(Found(ablation=[one_judged()])), "amx")
+    second = first.replace("bars", "bars amx")
+    tables = sections(Found(ablation=[one_judged()]))
+    page.write_text(first + second)
+    put_into(page, tables, "amx")
     assert page.read_text().startswith(f"{first}<!-- precision bars amx -->\n| network |")
+    assert page.read_text().endswith("<!-- /precision bars amx -->\n")
+    assert page.read_text().count("old") == 1
+    page.write_text(first + second)
+    put_into(page, tables)
+    assert page.read_text().startswith("<!-- precision bars -->\n| network |")
+    assert page.read_text().endswith(second)
+
+
+def test_a_machine_that_the_page_does_not_have(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- precision bars -->\n<!-- /precision bars -->\n")
+    with pytest.raises(SystemExit, match="amd"):
+        put_into(page, sections(Found(ablation=[one_judged()])), "amd")

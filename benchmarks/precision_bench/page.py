@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -48,8 +49,10 @@ def put_into(page: Path, written: dict[str, str], machine: str | None = None) ->
     ``machine`` is the word in the markers of another machine's tables.
     """
     text = page.read_text()
+    if machine and f" {machine} -->" not in text:
+        sys.exit(f"{page} has no marker with the word {machine}, such as <!-- precision bars {machine} -->")
     for section, content in written.items():
-        name = f"{section} {machine}" if machine else section
+        name = re.escape(f"{section} {machine}" if machine else section)
         marked = rf"(<!-- precision {name} -->\n).*?(<!-- /precision {name} -->)"
         text = re.sub(marked, _filled(content), text, count=1, flags=re.DOTALL)
     serde.write_atomic(page, text.encode())
