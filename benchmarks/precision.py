@@ -25,7 +25,7 @@ from mbexport import serde
 from precision_bench import accuracy, channels, nncf_files, sensitivity, timing
 from precision_bench.bars import bars
 from precision_bench.networks import ALL, REAL, SMALL
-from precision_bench.page import put_into, sections
+from precision_bench.page import has_markers, put_into, sections
 from precision_bench.records import Found
 from precision_bench.subject import read_subject
 
@@ -74,8 +74,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--docs", type=Path, help="put the tables between the markers of this page")
     parser.add_argument("--machine", metavar="WORD", help="between those of another machine, that bear this word")
     options = parser.parse_args()
-    if options.machine and not options.docs:
-        parser.error("--machine is for --docs")
+    if options.machine and not (options.docs and has_markers(options.docs, options.machine)):
+        parser.error(f"--machine needs --docs with markers such as <!-- precision bars {options.machine} -->")
     return options
 
 

@@ -14,7 +14,7 @@ from mbexport.quantize.placement import Islands, place, place_all_but
 from precision_bench import judge as judging
 from precision_bench.bars import bars
 from precision_bench.networks import LARGE, SMALL
-from precision_bench.page import put_into, sections
+from precision_bench.page import has_markers, put_into, sections
 from precision_bench.records import Distance, Found, Judged, Timed
 from precision_bench.variants import FULL, variants
 from tests.quantizing import mobile, pictures
@@ -165,6 +165,8 @@ def test_another_machine_has_markers_of_its_own(tmp_path: Path) -> None:
     second = first.replace("bars", "bars amx")
     tables = sections(Found(ablation=[one_judged()]))
     page.write_text(first + second)
+    assert has_markers(page, "amx")
+    assert not has_markers(page, "amd")
     put_into(page, tables, "amx")
     assert page.read_text().startswith(f"{first}<!-- precision bars amx -->\n| network |")
     assert page.read_text().endswith("<!-- /precision bars amx -->\n")
@@ -173,10 +175,3 @@ def test_another_machine_has_markers_of_its_own(tmp_path: Path) -> None:
     put_into(page, tables)
     assert page.read_text().startswith("<!-- precision bars -->\n| network |")
     assert page.read_text().endswith(second)
-
-
-def test_a_machine_that_the_page_does_not_have(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("<!-- precision bars -->\n<!-- /precision bars -->\n")
-    with pytest.raises(SystemExit, match="amd"):
-        put_into(page, sections(Found(ablation=[one_judged()])), "amd")

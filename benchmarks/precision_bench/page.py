@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -43,14 +42,17 @@ def sections(found: Found) -> dict[str, str]:
     return {name: "\n".join(lines).rstrip() + "\n" for name, make in makers.items() if (lines := list(make(found)))}
 
 
+def has_markers(page: Path, machine: str) -> bool:
+    """Whether the page has tables of another machine, by the word in their markers."""
+    return f" {machine} -->" in page.read_text()
+
+
 def put_into(page: Path, written: dict[str, str], machine: str | None = None) -> None:
     """Replace what stands between the markers of each section; a section without markers is left out.
 
     ``machine`` is the word in the markers of another machine's tables.
     """
     text = page.read_text()
-    if machine and f" {machine} -->" not in text:
-        sys.exit(f"{page} has no marker with the word {machine}, such as <!-- precision bars {machine} -->")
     for section, content in written.items():
         name = re.escape(f"{section} {machine}" if machine else section)
         marked = rf"(<!-- precision {name} -->\n).*?(<!-- /precision {name} -->)"
