@@ -443,9 +443,11 @@ def test_weight_levels(architecture: str, sets: list[str], levels: int) -> None:
     assert cpu_of(architecture, sets) == Cpu(levels, bf16=False)
 
 
-@pytest.mark.parametrize("found", ["avx512_bf16", "amx_bf16"])
-def test_bf16(found: str) -> None:
-    assert cpu_of("x86_64", ["avx512_vnni", found]) == Cpu(127, bf16=True)
+@pytest.mark.parametrize(
+    ("found", "amx"), [(["avx512_bf16"], False), (["amx_bf16"], True), (["avx512_bf16", "amx_int8", "amx_bf16"], True)]
+)
+def test_bf16(found: list[str], *, amx: bool) -> None:
+    assert cpu_of("x86_64", ["avx512_vnni", *found]) == Cpu(127, bf16=True, amx=amx)
 
 
 @pytest.mark.parametrize(

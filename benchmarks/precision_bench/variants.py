@@ -63,7 +63,7 @@ def variants(
         if needed.get(name, True):
             yield Variant(f"without {name.replace('_', ' ')}", Recipe(**{name: False}))
     yield Variant("none of these", Recipe(**dict.fromkeys(_INGREDIENTS, False)))
-    for islands in choices(network, form, bf16=cpu().bf16):
+    for islands in choices(network, form, cpu()):
         if place(network, form, islands) != placement:
             yield Variant(f"in float32: {in_words(islands)}", islands=islands)
     if any(_is_gate(product) for product in network.products.values()):

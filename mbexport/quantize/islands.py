@@ -10,7 +10,10 @@ On ONNX Runtime a depthwise product reads one scale for all channels, and a hard
 gives. In V3 Small that is much of the noise: the narrow blocks, where float32 is nearly as fast, and the last one are
 worth 2.5 dB for 12% of the time. V3 Large has one narrow block, gains little by it, and does without. On OpenVINO
 two blocks at the start in float32 are worth 2 to 3 dB for 1 to 3% of the time, the first convolution excepted, and
-where the CPU has bf16 all blocks of V3 Small together are faster so.
+where the CPU has bf16 all blocks of V3 Small together are faster so. AMX multiplies in bf16 as fast as in 8 bits.
+
+The order of speed is measured once for each kind of CPU, not on every run: choices lie within a few percent of each
+other, a shared machine's times do not, and the same pictures are to give the same bytes.
 """
 
 from __future__ import annotations
@@ -46,10 +49,13 @@ _CHOICES: dict[Engine, tuple[Islands, ...]] = {
 """By what is fastest. Products from the input on: the first convolution, the depthwise one, the 1x1 one behind it (a
 projection, or of a squeeze-excite), the first block with one or a stride. The seventh is the depthwise one of V3
 Small's second block, and the expansion of V3 Large's third. A file that serves both engines has the form of the first.
-On OpenVINO both take the same time within 3%, but with AMX, where the first takes 16% longer in V3 Small."""
-_IN_BF16 = (Islands(7, pixels=True, expanding=True), Islands(7, pixels=True, expanding=True, deep=3))
+On OpenVINO both take the same time within 3%."""
+_DEEP = Islands(7, pixels=True, expanding=True, deep=3)
+_IN_BF16 = (Islands(7, pixels=True, expanding=True), _DEEP)
 """Besides on OpenVINO where the CPU has bf16, and they are no slower. In float32 they would take 13% longer in V3
 Small."""
+_WITH_AMX = (_DEEP, Islands())
+"""On OpenVINO with AMX, where products 2 to 7 alone are slower than either: V3 Small takes 13 to 18% longer so."""
 _QUICK = Recipe(equalising=False, refitting=False, making_up=False)
 """What fits weights takes most of the time, and activations are what islands are for, with biases that make up for the
 most of what bf16 rounds; equalised once for all."""
@@ -67,6 +73,8 @@ class Cpu:
     """The largest 8-bit weight that it multiplies right."""
     bf16: bool
     """Whether OpenVINO computes in bf16 on it."""
+    amx: bool = False
+    """Whether it does so in AMX."""
 
 
 @dataclass(frozen=True)
@@ -112,19 +120,23 @@ def choose_islands(network: Network, engine: Engine, targets: Sequence[str], tri
             model.write_bytes(quantized(settled).SerializeToString())
             return min(trial.noise_db(model, target) for target in targets)
 
-        return _first(
-            {islands: noise_db(islands) for islands in choices(network, engine, bf16=trial.cpu.bf16)}, WORTH_DB
-        )
+        return _first({islands: noise_db(islands) for islands in choices(network, engine, trial.cpu)}, WORTH_DB)
 
 
-def choices(network: Network, engine: Engine, *, bf16: bool) -> list[Islands]:
-    """Those that differ and leave something to 8 bits, by what is fastest; ``bf16`` where the CPU computes in it."""
+def choices(network: Network, engine: Engine, cpu: Cpu) -> list[Islands]:
+    """Those that differ and leave something to 8 bits, by what is fastest on the CPU."""
     found: dict[frozenset[str], Islands] = {}
-    for islands in (*_CHOICES[engine], *(_IN_BF16 if bf16 and engine == "openvino" else ())):
+    for islands in _by_speed(engine, cpu):
         left = frozenset(left_by(network, islands))
         if len(left) < len(network.products):
             found.setdefault(left, islands)
     return list(found.values()) or [Islands()]
+
+
+def _by_speed(engine: Engine, cpu: Cpu) -> tuple[Islands, ...]:
+    if engine == "ort" or not cpu.bf16:
+        return _CHOICES[engine]
+    return _WITH_AMX if cpu.amx else (*_CHOICES[engine], *_IN_BF16)
 
 
 def _first(found_db: dict[Islands, float], worth_db: float) -> Islands:

@@ -38,7 +38,8 @@ INT8_METHOD = (
 F16_METHOD = "f16 but for the nodes whose numbers, sums or constants f16 cannot hold"
 FULL_LEVELS, REDUCED_LEVELS = 127, 63
 _DOT_PRODUCTS = {"avx_vnni", "avx_vnni_int8", "avx512_vnni", "amx_int8"}
-_BF16 = {"avx512_bf16", "amx_bf16"}
+_AMX = "amx_bf16"
+_BF16 = {"avx512_bf16", _AMX}
 _F16_PICTURES = 32
 """Besides the reference's, to look for numbers that f16 cannot hold; a factor of four is left for the rest."""
 
@@ -121,7 +122,8 @@ def weight_levels(architecture: str, instruction_sets: Sequence[str]) -> int:
 
 def cpu_of(architecture: str, instruction_sets: Sequence[str]) -> Cpu:
     """How a CPU multiplies."""
-    return Cpu(weight_levels(architecture, instruction_sets), bf16=bool(_BF16 & set(instruction_sets)))
+    found = set(instruction_sets)
+    return Cpu(weight_levels(architecture, instruction_sets), bf16=bool(_BF16 & found), amx=_AMX in found)
 
 
 def _file_of(files: Sequence[File], target: str) -> File:

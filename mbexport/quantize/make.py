@@ -88,7 +88,7 @@ def plan_files(
     found = []
     for name, engine, where in files_of(network, targets):
         progress(f"what stays in float32 for {engine}")
-        islands = choose_islands(network, engine, where, trial) if where else choices(network, engine, bf16=cpu.bf16)[0]
+        islands = choose_islands(network, engine, where, trial) if where else choices(network, engine, cpu)[0]
         found.append(File(name, engine, where, islands))
     return found
 
