@@ -55,7 +55,8 @@ _IN_BF16 = (Islands(7, pixels=True, expanding=True), _DEEP)
 """Besides on OpenVINO where the CPU has bf16, and they are no slower. In float32 they would take 13% longer in V3
 Small."""
 _WITH_AMX = (_DEEP, Islands())
-"""On OpenVINO with AMX, where products 2 to 7 alone are slower than either: V3 Small takes 13 to 18% longer so."""
+"""On OpenVINO with AMX, where products 2 to 7 alone are slower than either: V3 Small takes 13 to 18% longer so. Of
+these the first takes 2% less time than the second in V3 Large, 3 to 4% more in V3 Small."""
 _QUICK = Recipe(equalising=False, refitting=False, making_up=False)
 """What fits weights takes most of the time, and activations are what islands are for, with biases that make up for the
 most of what bf16 rounds; equalised once for all."""
