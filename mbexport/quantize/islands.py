@@ -10,10 +10,11 @@ On ONNX Runtime a depthwise product reads one scale for all channels, and a hard
 gives. In V3 Small that is much of the noise: the narrow blocks, where float32 is nearly as fast, and the last one are
 worth 2.5 dB for 12% of the time. V3 Large has one narrow block, gains little by it, and does without. On OpenVINO
 two blocks at the start in float32 are worth 2 to 3 dB for 1 to 3% of the time, the first convolution excepted, and
-where the CPU has bf16 all blocks of V3 Small together are faster so. AMX multiplies in bf16 as fast as in 8 bits.
+where the CPU has bf16 all blocks of V3 Small together are faster so. With AMX these two alone cost V3 Small 18%, and
+all of its blocks together 4%.
 
 The order of speed is measured once for each kind of CPU, not on every run: choices lie within a few percent of each
-other, a shared machine's times do not, and the same pictures are to give the same bytes.
+other, a shared machine's times do not, and the same pictures are to give the same bytes on CPUs of a kind.
 """
 
 from __future__ import annotations
@@ -49,14 +50,14 @@ _CHOICES: dict[Engine, tuple[Islands, ...]] = {
 """By what is fastest. Products from the input on: the first convolution, the depthwise one, the 1x1 one behind it (a
 projection, or of a squeeze-excite), the first block with one or a stride. The seventh is the depthwise one of V3
 Small's second block, and the expansion of V3 Large's third. A file that serves both engines has the form of the first.
-On OpenVINO both take the same time within 3%."""
+On OpenVINO both take the same time within 3%, without AMX."""
 _DEEP = Islands(7, pixels=True, expanding=True, deep=3)
 _IN_BF16 = (Islands(7, pixels=True, expanding=True), _DEEP)
-"""Besides on OpenVINO where the CPU has bf16, and they are no slower. In float32 they would take 13% longer in V3
-Small."""
+"""Besides on OpenVINO where the CPU has bf16 without AMX, and they are no slower. In float32 they would take 13% longer
+in V3 Small."""
 _WITH_AMX = (_DEEP, Islands())
-"""On OpenVINO with AMX, where products 2 to 7 alone are slower than either: V3 Small takes 13 to 18% longer so. Of
-these the first takes 2% less time than the second in V3 Large, 3 to 4% more in V3 Small."""
+"""On OpenVINO with AMX, where products 2 to 7 alone make V3 Small 13 to 18% slower than these and V3 Large no faster.
+Of these the first takes 2% less time than the second in V3 Large, 3 to 4% more in V3 Small."""
 _QUICK = Recipe(equalising=False, refitting=False, making_up=False)
 """What fits weights takes most of the time, and activations are what islands are for, with biases that make up for the
 most of what bf16 rounds; equalised once for all."""

@@ -22,7 +22,7 @@ _ACTIVATIONS = {*FUSED, "HardSwish", "HardSigmoid"}
 _SMALL = 10_000
 """A 1x1 product of so many weights at most takes about as long to write its results as to multiply."""
 _LARGE = 100_000
-"""One of more takes much longer in float32 or bf16: with the last two blocks of V3 Large in bf16, 3% longer each."""
+"""One of more takes much longer in float32, or in bf16 without AMX: 3% for each of V3 Large's last two blocks."""
 _CHANNELS: dict[Engine, int] = {"ort": 16, "openvino": 1}
 
 
