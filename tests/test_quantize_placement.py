@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from mbexport.quantize.islands import WORTH_DB, Cpu, _first, choices
+from mbexport.quantize.islands import Cpu, choices, first_worth_it
 from mbexport.quantize.network import Network
 from mbexport.quantize.placement import Islands, left_by, place, serves_both
 from tests.quantizing import Writer, block, mobile
@@ -87,9 +88,7 @@ def chain(products: int) -> Network:
     return Network(write.model({last: 4}))
 
 
-@pytest.mark.parametrize(
-    ("products", "firsts"), [(1, [0]), (2, [1]), (3, [1]), (4, [3, 1]), (5, [3, 1]), (6, [3, 5, 1])]
-)
+@pytest.mark.parametrize(("products", "firsts"), [(1, [0]), (3, [0]), (4, [3]), (5, [3]), (6, [3, 5])])
 def test_choices_leave_something_to_8_bits(products: int, firsts: list[int]) -> None:
     assert [islands.first for islands in choices(chain(products), "ort", Cpu(127, bf16=True))] == firsts
 
@@ -121,7 +120,7 @@ def test_more_is_tried_on_openvino_where_the_cpu_has_bf16(engine: Engine) -> Non
 
 
 def test_with_amx_openvino_is_spared_what_is_slow_there() -> None:
-    """The order counts: the first within reach of the best is taken, and where no engine is here the very first."""
+    """The order counts: the first that none behind it betters is taken, and where no engine is here the very first."""
     write = Writer()
     narrow = block(write, write.active(write.conv("x", "stem", (8, 3, 3)), "Relu", "start"), "HardSwish", "narrow")
     for at in range(4):
@@ -150,15 +149,48 @@ def test_which_file_serves_both_engines() -> None:
 def test_choices_differ() -> None:
     """What leaves the same is not tried twice: here the first five products are those around the hard-swish."""
     network = Network(mobile())
-    assert choices(network, "ort", Cpu(127, bf16=True)) == [Islands(3), Islands(5), Islands(1)]
+    assert choices(network, "ort", Cpu(127, bf16=True)) == [Islands(3), Islands(5)]
     assert left_by(network, Islands(5)) == left_by(network, Islands(3, expanding=True))
     write = Writer()
     block(write, write.active(write.conv("x", "stem", (8, 3, 3)), "Relu", "start"), "Relu", "one")
     without = Network(write.model({write.conv("one/sum", "last", (8, 8, 1)): 4}))
-    assert choices(without, "ort", Cpu(127, bf16=True)) == [Islands(3), Islands(5), Islands(1)]
+    assert choices(without, "ort", Cpu(127, bf16=True)) == [Islands(3), Islands(5)]
 
 
-@pytest.mark.parametrize(("gain_db", "first"), [(0.1, 0), (0.4, 5)])
-def test_what_is_slower_must_be_better(gain_db: float, first: int) -> None:
-    found_db = {Islands(): 17.0, Islands(2): 10.0, Islands(5): 17.0 + gain_db}
-    assert _first(found_db, WORTH_DB).first == first
+def widening(times: int, at: int, group: int = 1) -> Network:
+    """Seven 1x1 products behind a stem that makes 12 channels of 1; the one at a place widens, the stem's being 0."""
+    write = Writer()
+    last = write.conv("x", "stem", (12, 1, 3))
+    for number in range(1, 8):
+        channels = 12 * times if number > at else 12
+        outputs, groups = (channels * times, group) if number == at else (channels, 1)
+        last = write.conv(last, f"p{number}", (outputs, channels // groups, 1), group=groups)
+    return Network(write.model({last: 4}))
+
+
+@pytest.mark.parametrize(
+    ("times", "at", "gain_db", "first"),
+    [
+        (5, 3, 0.1, 3),
+        (5, 3, 0.4, 5),
+        (6, 3, 0.4, 3),
+        (6, 3, 0.9, 3),
+        (6, 3, 1.1, 5),
+        (6, 4, 0.4, 3),
+        (6, 2, 0.4, 5),  # both leave it
+        (6, 5, 0.4, 5),  # neither does
+    ],
+)
+def test_what_is_slower_must_be_better(times: int, at: int, gain_db: float, first: int) -> None:
+    """By more where it leaves a sixfold expansion in float32 that the other does not."""
+    found_db = {Islands(3): 17.0, Islands(2): 10.0, Islands(5): 17.0 + gain_db}
+    assert first_worth_it(widening(times, at), found_db).first == first
+
+
+def test_only_a_dense_expansion_is_dear() -> None:
+    assert first_worth_it(widening(6, 3, group=12), {Islands(3): 17.0, Islands(5): 17.4}) == Islands(5)
+
+
+@pytest.mark.parametrize("noise_db", [-math.inf, math.inf])
+def test_among_equals_the_fastest(noise_db: float) -> None:
+    assert first_worth_it(widening(6, 3), {Islands(3): noise_db, Islands(5): noise_db}) == Islands(3)

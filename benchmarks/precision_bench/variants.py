@@ -74,7 +74,7 @@ def variants(
 def in_words(islands: Islands) -> str:
     """What stays in float32."""
     count = islands.first
-    first = "the first product" if count == 1 else f"the first {count} products" if count else ""
+    first = f"the first {count} products" if count else ""
     first += " but the very first" if islands.pixels else ""
     expanding = "narrow blocks with a hard-swish" if islands.expanding else ""
     blocks = "block" if islands.deep == 1 else f"{islands.deep} blocks"

@@ -19,6 +19,7 @@ other, a shared machine's times do not, and the same pictures are to give the sa
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
 from dataclasses import dataclass
@@ -34,17 +35,17 @@ from mbexport.quantize.recipe import Recipe
 from mbexport.quantize.walk import settle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from mbexport.manifest import InputContract, OutputContract
-    from mbexport.quantize.network import Network
+    from mbexport.quantize.network import Network, Product
     from mbexport.quantize.placement import Engine
 
 _CHOICES: dict[Engine, tuple[Islands, ...]] = {
-    "ort": (Islands(3), Islands(5), Islands(1), Islands(3, expanding=True, deep=1)),
+    "ort": (Islands(3), Islands(5), Islands(3, expanding=True, deep=1)),
     "openvino": (Islands(7, pixels=True), Islands()),
 }
 """By what is fastest. Products from the input on: the first convolution, the depthwise one, the 1x1 one behind it (a
@@ -61,10 +62,15 @@ Of these the first takes 2% less time than the second in V3 Large, 3 to 4% more 
 _QUICK = Recipe(equalising=False, refitting=False, making_up=False)
 """What fits weights takes most of the time, and activations are what islands are for, with biases that make up for the
 most of what bf16 rounds; equalised once for all."""
-WORTH_DB = 0.2
+_WORTH_DB = 0.2
 """What is slower must be better by so much, before weights are fitted; behind it differences are larger (V3 Large 0.75
 on ONNX Runtime: 0.3 and then 1.1 dB on photographs). A margin of 0.5 left that network to chance: 1.5 dB worse on other
 pictures."""
+_SIXFOLD_WORTH_DB = 1.0
+"""The same where one more of the first products widens sixfold, as in every V2. ONNX Runtime takes twice as long for
+that one in float32 as in 8 bits, and 8 to 17% longer for the network; for V3's, at most fivefold, 5% at most. V2 with
+real weights gains -0.7 to 0.3 dB, so that the margin above left 12% of its time to chance; random ones gain 1.4 to 2.
+"""
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class Trial:
 
 
 def choose_islands(network: Network, engine: Engine, targets: Sequence[str], trial: Trial) -> Islands:
-    """The fastest that is within :data:`WORTH_DB` of the best, of several targets on the worst.
+    """The fastest, unless a slower one is better by its margin; of several targets, on the worst.
 
     Args:
         network: in float32.
@@ -122,7 +128,28 @@ def choose_islands(network: Network, engine: Engine, targets: Sequence[str], tri
             model.write_bytes(quantized(settled).SerializeToString())
             return min(trial.noise_db(model, target) for target in targets)
 
-        return _first({islands: noise_db(islands) for islands in choices(network, engine, trial.cpu)}, WORTH_DB)
+        return first_worth_it(network, {each: noise_db(each) for each in choices(network, engine, trial.cpu)})
+
+
+def first_worth_it(network: Network, found_db: Mapping[Islands, float]) -> Islands:
+    """The first that none behind it betters by its margin; those behind are slower."""
+    found = list(found_db.items())
+    return next(
+        islands
+        for at, (islands, noise_db) in enumerate(found)
+        if all(slower_db <= noise_db + _worth_db(network, islands, slower) for slower, slower_db in found[at + 1 :])
+    )
+
+
+def _worth_db(network: Network, islands: Islands, slower: Islands) -> float:
+    """By how much the slower one must be better."""
+    more = itertools.islice(network.products.values(), islands.first, slower.first)
+    return _SIXFOLD_WORTH_DB if any(map(_widens_sixfold, more)) else _WORTH_DB
+
+
+def _widens_sixfold(product: Product) -> bool:
+    outputs, inputs, *size = product.kernel.shape
+    return product.groups == 1 and size == [1, 1] and outputs >= 6 * inputs
 
 
 def choices(network: Network, engine: Engine, cpu: Cpu) -> list[Islands]:
@@ -139,9 +166,3 @@ def _by_speed(engine: Engine, cpu: Cpu) -> tuple[Islands, ...]:
     if engine == "ort" or not cpu.bf16:
         return _CHOICES[engine]
     return _WITH_AMX if cpu.amx else (*_CHOICES[engine], *_IN_BF16)
-
-
-def _first(found_db: dict[Islands, float], worth_db: float) -> Islands:
-    """The first that is within ``worth_db`` of the best."""
-    enough_db = max(found_db.values()) - worth_db
-    return next(islands for islands, noise_db in found_db.items() if noise_db >= enough_db)
